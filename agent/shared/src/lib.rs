@@ -1,0 +1,9 @@
+//! What the binaries share.
+//!
+//! [`contract`] has the names that Pods, nodes and admins see. It needs neither `std` nor an
+//! allocator, so that `caios-enroll` stays small. Everything behind the feature `server` is the
+//! plumbing of a long-running server, and knows nothing of credentials.
+
+#![cfg_attr(not(any(test, feature = "server")), no_std)]
+
+pub mod contract;

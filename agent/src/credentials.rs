@@ -1,0 +1,125 @@
+//! One set of S3 credentials: redacted, wiped on drop, rendered once for all who ask.
+
+use std::fmt;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+/// Keys as the issuer minted them, held as the response body that SDKs read.
+///
+/// The body is the one copy of the secrets that outlives the exchange. It is wiped when the last
+/// reference to it is dropped; what a connection has in its write buffer at that moment is not
+/// covered.
+#[derive(Clone)]
+pub struct Credentials {
+    access_key_id: String,
+    expires_at: Timestamp,
+    body: Bytes,
+}
+
+/// The shape that every SDK parses: exactly these four, `Token` always a string, `Expiration` in
+/// whole seconds with `Z` (other forms break the JavaScript and Rust SDKs and minio-py).
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Body<'a> {
+    access_key_id: &'a str,
+    secret_access_key: &'a str,
+    token: &'a str,
+    expiration: &'a str,
+}
+
+impl Credentials {
+    /// Renders credentials that expire at `expires_at`, cut to whole seconds.
+    ///
+    /// `session_token` is what SDKs get as `Token`: the issuer's, or the configured placeholder
+    /// where the issuer gives none.
+    pub fn new(
+        access_key_id: String,
+        secret_access_key: &SecretString,
+        session_token: &SecretString,
+        expires_at: Timestamp,
+    ) -> Self {
+        let expires_at = Timestamp::from_second(expires_at.as_second()).unwrap_or(expires_at);
+        let body = Body {
+            access_key_id: &access_key_id,
+            secret_access_key: secret_access_key.expose_secret(),
+            token: session_token.expose_secret(),
+            expiration: &expires_at.to_string(),
+        };
+        // Six bytes are the longest escape of one byte in JSON: the buffer never grows, so no
+        // unwiped copy of it is left behind.
+        let longest = access_key_id.len() + body.secret_access_key.len() + body.token.len();
+        let mut rendered = Zeroizing::new(Vec::with_capacity(longest * 6 + 256));
+        #[expect(
+            clippy::expect_used,
+            reason = "four strings into a Vec: neither side can fail"
+        )]
+        serde_json::to_writer(&mut *rendered, &body).expect("strings serialise");
+        Self {
+            access_key_id,
+            expires_at,
+            body: Bytes::from_owner(rendered),
+        }
+    }
+
+    /// The public half of the key pair; it may appear in logs.
+    pub fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
+    /// When S3 stops accepting these keys, by the issuer's clock.
+    pub const fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// The JSON that a workload gets. A cheap clone: all callers share one buffer.
+    pub fn body(&self) -> Bytes {
+        self.body.clone()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("access_key_id", &self.access_key_id)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials() -> Credentials {
+        Credentials::new(
+            "CWID".to_owned(),
+            &SecretString::from("canary\"secret"),
+            &SecretString::from(""),
+            "2026-11-23T15:00:00.987Z".parse().unwrap(),
+        )
+    }
+
+    #[test]
+    fn the_body_has_exactly_the_four_members_that_sdks_read() {
+        assert_eq!(
+            credentials().body(),
+            concat!(
+                r#"{"AccessKeyId":"CWID","SecretAccessKey":"canary\"secret","Token":"","#,
+                r#""Expiration":"2026-11-23T15:00:00Z"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = format!("{:?}", credentials());
+        assert!(
+            shown.contains("CWID") && !shown.contains("canary"),
+            "{shown}"
+        );
+    }
+}

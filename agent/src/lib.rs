@@ -1,0 +1,18 @@
+//! The node agent: verifies Pods' service account tokens, exchanges each identity's token once for
+//! CAIOS credentials, keeps them in memory, renews them early, and serves them to every SDK.
+//!
+//! A request goes one way, and its answer comes back as a value:
+//!
+//! ```text
+//! listener ─► serve ─► route ─► identity ─► cache ─► exchange ─► CoreWeave
+//! ```
+//!
+//! [`clock`], [`credentials`], [`error`], [`metrics`] and [`workload`] are leaves: any part may use
+//! them, and they use none.
+
+pub mod clock;
+pub mod credentials;
+pub mod error;
+pub mod exchange;
+pub mod metrics;
+pub mod workload;

@@ -1,0 +1,318 @@
+//! Every metric of the agent, in one struct that is passed to whoever counts.
+//!
+//! Label values come from the enums in [`labels`] alone: nothing that a Pod sends can make a new
+//! series, and every series exists from the start with the value 0.
+
+mod labels;
+
+use std::marker::PhantomData;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+pub use labels::{
+    AcceptLimit, Delivery, EnrolmentOutcome, ExchangeOutcome, JwksOutcome, Label, Method, Outcome,
+    RenewalOutcome, TokenOutcome,
+};
+
+/// Memory hits take some 10 µs; a held request up to the hold limit of some seconds.
+const REQUEST_BUCKETS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// CoreWeave's API answers in about 0.1 s; the deadline is some seconds.
+const EXCHANGE_BUCKETS: &[f64] = &[0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0];
+/// Taking a descriptor takes a millisecond; the first exchange may be waited for up to 2 s.
+const ENROLMENT_BUCKETS: &[f64] = &[
+    0.000_5, 0.001, 0.002_5, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5,
+];
+
+/// Counters of one name, one for each value of `L`.
+#[derive(Clone, Debug)]
+pub struct Counters<L> {
+    children: Vec<IntCounter>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label> Counters<L> {
+    /// The counter of one label value.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "one child for each value in `L::ALL`"
+    )]
+    pub fn of(&self, value: L) -> &IntCounter {
+        &self.children[value.index()]
+    }
+}
+
+/// Histograms of one name, one for each value of `L`.
+#[derive(Clone, Debug)]
+pub struct Histograms<L> {
+    children: Vec<Histogram>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label> Histograms<L> {
+    /// The histogram of one label value.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "one child for each value in `L::ALL`"
+    )]
+    pub fn of(&self, value: L) -> &Histogram {
+        &self.children[value.index()]
+    }
+}
+
+/// Gauges of one name, one for each value of `L`.
+#[derive(Clone, Debug)]
+pub struct Gauges<L> {
+    children: Vec<IntGauge>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label> Gauges<L> {
+    /// The gauge of one label value.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "one child for each value in `L::ALL`"
+    )]
+    pub fn of(&self, value: L) -> &IntGauge {
+        &self.children[value.index()]
+    }
+}
+
+/// Counters by exchange method and outcome.
+#[derive(Clone, Debug)]
+pub struct ExchangeCounters(IntCounterVec);
+
+impl ExchangeCounters {
+    /// The counter of one method and outcome.
+    pub fn of(&self, method: Method, outcome: ExchangeOutcome) -> IntCounter {
+        self.0.with_label_values(&[method.text(), outcome.text()])
+    }
+}
+
+/// The agent's metrics. A cheap clone: all clones count into the same series.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Credential requests by what became of them.
+    pub requests: Counters<Outcome>,
+    /// Seconds from a parsed request head to its answer.
+    pub request_duration: Histograms<Outcome>,
+    /// Requests that are held open for a first exchange.
+    pub held_requests: IntGauge,
+    /// Calls to CoreWeave's API.
+    pub exchange_requests: ExchangeCounters,
+    /// Seconds that a call to CoreWeave's API took.
+    pub exchange_duration: Histograms<Method>,
+    /// 1 while the circuit breaker keeps calls from CoreWeave's API.
+    pub exchange_breaker_open: IntGauge,
+    /// Identities whose exchanges fell back to GET: 15-minute keys.
+    pub short_lived_identities: IntGauge,
+    /// Identities with unexpired credentials in memory.
+    pub cached_identities: IntGauge,
+    /// Seconds until the first credentials in memory expire; how long the node can do without
+    /// CoreWeave. NaN while there are none.
+    pub seconds_until_first_expiry: Gauge,
+    /// Background renewals that ended.
+    pub renewals: Counters<RenewalOutcome>,
+    /// Service account tokens that were checked; remembered results count too.
+    pub tokens_verified: Counters<TokenOutcome>,
+    /// Loads of the issuer's key set.
+    pub jwks_refreshes: Counters<JwksOutcome>,
+    /// Listeners that are served.
+    pub listeners: Gauges<Delivery>,
+    /// Enrolments that ended.
+    pub enrolments: Counters<EnrolmentOutcome>,
+    /// Seconds from an enrolment's message to its answer.
+    pub enrolment_duration: Histogram,
+    /// Open connections of workloads.
+    pub connections: IntGauge,
+    /// How often a listener had to stop accepting because a limit was reached.
+    pub accept_pauses: Counters<AcceptLimit>,
+    /// Failed `accept` calls.
+    pub accept_errors: IntCounter,
+    /// Log lines held back by a rate limit.
+    pub suppressed_log_lines: IntCounter,
+    /// Panics that were caught.
+    pub panics: IntCounter,
+}
+
+impl Metrics {
+    /// Makes the metrics and registers them.
+    ///
+    /// # Errors
+    /// [`prometheus::Error`] when `registry` has a metric of one of these names already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let make = Factory { registry };
+        let build_info = Opts::new(
+            "caios_agent_build_info",
+            "Always 1; the label has the version.",
+        )
+        .const_label("version", env!("CARGO_PKG_VERSION"));
+        make.register(IntGauge::with_opts(build_info)?)?.set(1);
+        let exchange_requests = make.register(IntCounterVec::new(
+            Opts::new(
+                "caios_agent_exchange_requests_total",
+                "Calls to CoreWeave's API.",
+            ),
+            &["method", "outcome"],
+        )?)?;
+        for method in Method::ALL {
+            for outcome in ExchangeOutcome::ALL {
+                exchange_requests.with_label_values(&[method.text(), outcome.text()]);
+            }
+        }
+        let seconds_until_first_expiry = make.register(Gauge::new(
+            "caios_agent_seconds_until_first_expiry",
+            "Seconds until the first credentials in memory expire.",
+        )?)?;
+        seconds_until_first_expiry.set(f64::NAN);
+        Ok(Self {
+            requests: make.counters("requests_total", "Credential requests.")?,
+            request_duration: make.histograms(
+                "request_duration_seconds",
+                "Seconds from a request's head to its answer.",
+                REQUEST_BUCKETS,
+            )?,
+            held_requests: make.gauge("held_requests", "Requests held for a first exchange.")?,
+            exchange_requests: ExchangeCounters(exchange_requests),
+            exchange_duration: make.histograms(
+                "exchange_duration_seconds",
+                "Seconds that a call to CoreWeave's API took.",
+                EXCHANGE_BUCKETS,
+            )?,
+            exchange_breaker_open: make.gauge(
+                "exchange_breaker_open",
+                "1 while the circuit breaker keeps calls from CoreWeave's API.",
+            )?,
+            short_lived_identities: make.gauge(
+                "short_lived_identities",
+                "Identities that fell back to GET and so to 15-minute keys.",
+            )?,
+            cached_identities: make.gauge(
+                "cached_identities",
+                "Identities with unexpired credentials in memory.",
+            )?,
+            seconds_until_first_expiry,
+            renewals: make.counters("renewals_total", "Background renewals that ended.")?,
+            tokens_verified: make.counters(
+                "tokens_verified_total",
+                "Service account tokens that were checked.",
+            )?,
+            jwks_refreshes: make
+                .counters("jwks_refreshes_total", "Loads of the issuer's key set.")?,
+            listeners: make.gauges("listeners", "Listeners that are served.")?,
+            enrolments: make.counters("enrollments_total", "Enrolments that ended.")?,
+            enrolment_duration: make.register(Histogram::with_opts(
+                HistogramOpts::new(
+                    "caios_agent_enrollment_duration_seconds",
+                    "Seconds from an enrolment's message to its answer.",
+                )
+                .buckets(ENROLMENT_BUCKETS.to_vec()),
+            )?)?,
+            connections: make.gauge("connections", "Open connections of workloads.")?,
+            accept_pauses: make.counters(
+                "accept_pauses_total",
+                "Pauses of a listener at a connection limit.",
+            )?,
+            accept_errors: make.counter("accept_errors_total", "Failed accept calls.")?,
+            suppressed_log_lines: make.counter(
+                "suppressed_log_lines_total",
+                "Log lines held back by a rate limit.",
+            )?,
+            panics: make.counter("panics_total", "Panics that were caught.")?,
+        })
+    }
+}
+
+/// Makes metrics of one prefix and registers them.
+struct Factory<'a> {
+    registry: &'a Registry,
+}
+
+impl Factory<'_> {
+    fn register<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn opts(name: &str, help: &str) -> Opts {
+        Opts::new(format!("caios_agent_{name}"), help)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::with_opts(Self::opts(name, help))?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::with_opts(Self::opts(name, help))?)
+    }
+
+    fn counters<L: Label>(&self, name: &str, help: &str) -> Result<Counters<L>, prometheus::Error> {
+        let vec = self.register(IntCounterVec::new(Self::opts(name, help), &[L::NAME])?)?;
+        let children = L::ALL
+            .iter()
+            .map(|l| vec.with_label_values(&[l.text()]))
+            .collect();
+        Ok(Counters {
+            children,
+            label: PhantomData,
+        })
+    }
+
+    fn gauges<L: Label>(&self, name: &str, help: &str) -> Result<Gauges<L>, prometheus::Error> {
+        let vec = self.register(IntGaugeVec::new(Self::opts(name, help), &[L::NAME])?)?;
+        let children = L::ALL
+            .iter()
+            .map(|l| vec.with_label_values(&[l.text()]))
+            .collect();
+        Ok(Gauges {
+            children,
+            label: PhantomData,
+        })
+    }
+
+    fn histograms<L: Label>(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> Result<Histograms<L>, prometheus::Error> {
+        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(buckets.to_vec());
+        let vec = self.register(HistogramVec::new(opts, &[L::NAME])?)?;
+        let children = L::ALL
+            .iter()
+            .map(|l| vec.with_label_values(&[l.text()]))
+            .collect();
+        Ok(Histograms {
+            children,
+            label: PhantomData,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_is_there_from_the_start() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        metrics.requests.of(Outcome::Coalesced).inc();
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        for line in [
+            "caios_agent_requests_total{outcome=\"coalesced\"} 1",
+            "caios_agent_requests_total{outcome=\"hit\"} 0",
+            "caios_agent_exchange_requests_total{method=\"get\",outcome=\"uncertain\"} 0",
+            "caios_agent_listeners{delivery=\"handoff\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+    }
+}

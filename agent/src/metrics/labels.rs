@@ -1,0 +1,156 @@
+//! The fixed sets that label values come from.
+
+/// One label: its name, its values, and their text.
+pub trait Label: Copy + 'static {
+    /// The label's name.
+    const NAME: &'static str;
+    /// Every value, each at its [`index`](Self::index).
+    const ALL: &'static [Self];
+    /// The value's place in [`ALL`](Self::ALL).
+    fn index(self) -> usize;
+    /// The value's text.
+    fn text(self) -> &'static str;
+}
+
+/// Declares a label: an enum and its texts, in one place.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident = $label:literal { $($(#[$vdoc:meta])* $value:ident => $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $value,)+ }
+
+        impl Label for $name {
+            const NAME: &'static str = $label;
+            const ALL: &'static [Self] = &[$(Self::$value,)+];
+            fn index(self) -> usize {
+                self as usize
+            }
+            fn text(self) -> &'static str {
+                match self { $(Self::$value => $text,)+ }
+            }
+        }
+    };
+}
+
+label! {
+    /// What became of a credential request.
+    Outcome = "outcome" {
+        /// Answered from memory.
+        Hit => "hit",
+        /// Answered by the exchange that this request started.
+        Miss => "miss",
+        /// Answered by an exchange that another request had started.
+        Coalesced => "coalesced",
+        /// 401.
+        Unauthenticated => "unauthenticated",
+        /// 403.
+        Forbidden => "forbidden",
+        /// 503.
+        Unavailable => "unavailable",
+        /// 400, 404 and 405.
+        Malformed => "malformed",
+    }
+}
+
+label! {
+    /// The form of the exchange.
+    Method = "method" {
+        /// `POST …/oidc`: a chosen lifetime.
+        Post => "post",
+        /// `GET …/oidc/{orgId}`: 15 minutes.
+        Get => "get",
+    }
+}
+
+label! {
+    /// How a call to CoreWeave's API ended.
+    ExchangeOutcome = "outcome" {
+        /// Credentials came back.
+        Success => "success",
+        /// 400, 401, 403 or 404: final for this token.
+        Refused => "refused",
+        /// 429.
+        Throttled => "throttled",
+        /// Nothing was minted for sure: no connection, 503 or 504.
+        Unavailable => "unavailable",
+        /// A key may have been minted: another status, a cut, a time-out, or a body that makes
+        /// no sense.
+        Uncertain => "uncertain",
+    }
+}
+
+label! {
+    /// How a background renewal ended.
+    RenewalOutcome = "outcome" {
+        /// Fresher credentials are in memory.
+        Renewed => "renewed",
+        /// It failed; the old credentials stay until they expire.
+        Kept => "kept",
+        /// No Pod of the identity has left a token that is still valid.
+        NoToken => "no_token",
+    }
+}
+
+label! {
+    /// How the check of a service account token ended.
+    TokenOutcome = "outcome" {
+        /// Verified by its signature.
+        Verified => "verified",
+        /// Verified before; the memory of that still holds.
+        Remembered => "remembered",
+        /// Not a token, a wrong signature, issuer, audience or time.
+        Rejected => "rejected",
+        /// Good, but not for this node, this listener, or any Pod.
+        Misplaced => "misplaced",
+        /// The issuer's key set could not be had.
+        Unchecked => "unchecked",
+    }
+}
+
+label! {
+    /// How a load of the issuer's key set ended.
+    JwksOutcome = "outcome" {
+        /// A key set was loaded.
+        Success => "success",
+        /// It failed; the last good set stays.
+        Failure => "failure",
+    }
+}
+
+label! {
+    /// How a listener reaches its workloads.
+    Delivery = "delivery" {
+        /// A listener in a Pod's network namespace.
+        Handoff => "handoff",
+        /// `agent.sock`.
+        Direct => "direct",
+    }
+}
+
+label! {
+    /// How an enrolment ended.
+    EnrolmentOutcome = "outcome" {
+        /// A new listener.
+        Enrolled => "enrolled",
+        /// The listener was there already.
+        Known => "known",
+        /// A new sandbox of a Pod took the place of its old one.
+        Replaced => "replaced",
+        /// The token was refused.
+        Unauthenticated => "unauthenticated",
+        /// The descriptors or the message were refused.
+        Rejected => "rejected",
+        /// Not taken now: a limit, or the issuer's keys are missing.
+        Busy => "busy",
+    }
+}
+
+label! {
+    /// Which limit made a listener pause.
+    AcceptLimit = "limit" {
+        /// The connections of all listeners.
+        Total => "total",
+        /// The connections of one listener.
+        Listener => "listener",
+    }
+}
