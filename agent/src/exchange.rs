@@ -2,6 +2,16 @@
 //!
 //! Knows nothing of Pods that wait, of retries or of memory: it is asked once and answers once.
 
+mod client;
+pub mod coreweave;
+mod fallback;
+mod refusal;
+mod retry_after;
+#[cfg(test)]
+mod scripted_server;
+pub mod settings;
+mod wire;
+
 use std::future::Future;
 use std::time::Duration;
 
