@@ -2,12 +2,13 @@
 //! rotated without a restart.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Certificate, redirect};
 use tokio::time::Instant;
 
+use super::refusal;
 use super::settings::{BuildError, Settings};
 
 /// How long a CA file is believed to be unchanged. Its content is compared, not its time: kubelet
@@ -18,6 +19,7 @@ const CA_FILE_CHECK: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Connector {
     settings: Arc<Settings>,
+    check_every: Duration,
     current: Mutex<Current>,
 }
 
@@ -39,6 +41,7 @@ impl Connector {
         };
         Ok(Self {
             settings,
+            check_every: CA_FILE_CHECK,
             current: Mutex::new(current),
         })
     }
@@ -46,39 +49,42 @@ impl Connector {
     /// The client to use now. A CA file that has gone bad leaves the last good client in use.
     pub(super) async fn client(&self) -> reqwest::Client {
         let now = Instant::now();
-        let (client, ca) = {
+        let used = {
             let mut current = self.lock();
-            if self.settings.ca_file.is_none() || now - current.checked_at < CA_FILE_CHECK {
+            if self.settings.ca_file.is_none() || now - current.checked_at < self.check_every {
                 return current.client.clone();
             }
             current.checked_at = now;
-            (current.client.clone(), current.ca.clone())
+            current.clone()
         };
-        let settings = Arc::clone(&self.settings);
+        let (settings, known) = (Arc::clone(&self.settings), used.clone());
         // Reads a file, and the system's CA store with it.
-        let rebuilt = tokio::task::spawn_blocking(move || rebuild(&settings, ca.as_deref())).await;
-        match rebuilt {
-            Ok(Ok(None)) => client,
-            Ok(Ok(Some((new, ca)))) => {
+        match tokio::task::spawn_blocking(move || rebuild(&settings, &known)).await {
+            Ok(Ok(None)) => used.client,
+            Ok(Ok(Some(rebuilt))) => {
                 tracing::info!("the CA file has changed and is in use");
-                let mut current = self.lock();
-                current.client = new.clone();
-                current.ca = Some(ca);
-                new
+                self.lock().clone_from(&rebuilt);
+                rebuilt.client
             }
             Ok(Err(error)) => {
-                let error = super::refusal::chain(&error);
+                let error = refusal::chain(&error);
                 tracing::warn!(%error, "the CA file cannot be used; the one before stays in use");
-                client
+                used.client
             }
             Err(error) => {
                 tracing::warn!(%error, "the check of the CA file did not end");
-                client
+                used.client
             }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+    /// Makes the check of the CA file due at each use.
+    #[cfg(test)]
+    pub(super) fn check_always(&mut self) {
+        self.check_every = Duration::ZERO;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -91,19 +97,17 @@ fn read(path: &Path) -> Result<Arc<[u8]>, BuildError> {
     Ok(content.into())
 }
 
-/// A new client and its CA file's content, where that is not `known`.
-fn rebuild(
-    settings: &Settings,
-    known: Option<&[u8]>,
-) -> Result<Option<(reqwest::Client, Arc<[u8]>)>, BuildError> {
-    let Some(path) = &settings.ca_file else {
-        return Ok(None);
-    };
-    let ca = read(path)?;
-    if known == Some(&*ca) {
+/// What to use instead of `known`, where the CA file has other content now.
+fn rebuild(settings: &Settings, known: &Current) -> Result<Option<Current>, BuildError> {
+    let ca = settings.ca_file.as_deref().map(read).transpose()?;
+    if known.ca == ca {
         return Ok(None);
     }
-    Ok(Some((build(settings, Some(&ca))?, ca)))
+    Ok(Some(Current {
+        client: build(settings, ca.as_deref())?,
+        ca,
+        checked_at: known.checked_at,
+    }))
 }
 
 fn build(settings: &Settings, ca: Option<&[u8]>) -> Result<reqwest::Client, BuildError> {
@@ -113,7 +117,7 @@ fn build(settings: &Settings, ca: Option<&[u8]>) -> Result<reqwest::Client, Buil
         .connect_timeout(settings.connect_timeout)
         .timeout(settings.timeout)
         .tcp_user_timeout(settings.timeout)
-        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_idle_timeout(Duration::from_mins(1))
         .http2_keep_alive_interval(Duration::from_secs(20))
         .http2_keep_alive_timeout(settings.timeout);
     if settings.is_plain_loopback() {

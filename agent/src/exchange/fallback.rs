@@ -10,7 +10,7 @@ use crate::workload::Identity;
 
 /// How long an identity stays on GET before POST is tried again, give or take a tenth, so that the
 /// identities of a node do not all try at once.
-const POST_AGAIN_AFTER: Duration = Duration::from_secs(3600);
+const POST_AGAIN_AFTER: Duration = Duration::from_hours(1);
 
 /// More than a node has Pods. Beyond it the identity that is nearest to trying POST again is
 /// forgotten, which costs one more refused call.
@@ -62,6 +62,12 @@ impl Fallback {
         self.post_again_at.remove(identity).is_some()
     }
 
+    /// Makes POST due at `at` for an identity that is on GET.
+    #[cfg(test)]
+    pub(super) fn make_due(&mut self, identity: &Identity, at: Instant) {
+        *self.post_again_at.get_mut(identity).unwrap() = at;
+    }
+
     /// How many identities are on GET, as a gauge takes it.
     pub(super) fn count(&self) -> i64 {
         i64::try_from(self.post_again_at.len()).unwrap_or(i64::MAX)
@@ -76,7 +82,7 @@ fn post_again_at(now: Instant) -> Instant {
 mod tests {
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     fn identity(n: usize) -> Identity {
         Identity::new("iss", &format!("sub{n}"), "aud")
@@ -90,11 +96,11 @@ mod tests {
         assert!(!fallback.remember(&identity(0), start), "known already");
         assert_eq!(fallback.choose(&identity(1), start), Method::Post);
 
-        let methods: Vec<_> = (0..10)
+        let methods: Vec<_> = (0..11)
             .map(|n| fallback.choose(&identity(0), start + MINUTE * 15 * n))
             .collect();
         let posts = methods.iter().filter(|m| **m == Method::Post).count();
-        assert_eq!(posts, 2, "in 135 minutes: {methods:?}");
+        assert_eq!(posts, 2, "in 150 minutes: {methods:?}");
         assert_eq!(methods[..4], [Method::Get; 4], "not before 54 minutes");
         assert!(methods[4..6].contains(&Method::Post), "within 66 minutes");
         assert_eq!(fallback.count(), 1);

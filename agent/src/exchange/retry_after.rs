@@ -7,7 +7,7 @@ use jiff::fmt::rfc2822::DateTimeParser;
 
 /// The longest wait that is believed: a wrong clock or a slip must not keep a node without
 /// credentials for longer.
-const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// Reads a `Retry-After` header: whole seconds, or an HTTP date that is compared with `now`
 /// (RFC 9110, section 10.2.3; its two obsolete date forms are not read). Between zero and one hour.

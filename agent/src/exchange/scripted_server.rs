@@ -123,8 +123,17 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     }
 }
 
+/// A CA file; it is removed when this is dropped.
+pub(super) struct CaFile(pub(super) PathBuf);
+
+impl Drop for CaFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A self-signed certificate for `localhost` and `api.test`: what serves it, and its PEM in a file.
-pub(super) fn certificate(file: &str) -> (TlsAcceptor, PathBuf) {
+pub(super) fn certificate(file: &str) -> (TlsAcceptor, CaFile) {
     let names = ["localhost".to_owned(), "api.test".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     let path = std::env::temp_dir().join(format!("caios-{}-{file}.pem", std::process::id()));
@@ -137,7 +146,7 @@ pub(super) fn certificate(file: &str) -> (TlsAcceptor, PathBuf) {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
-    (TlsAcceptor::from(Arc::new(config)), path)
+    (TlsAcceptor::from(Arc::new(config)), CaFile(path))
 }
 
 /// A CONNECT proxy that leads every name to `target` and keeps the request lines.

@@ -9,7 +9,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 /// CoreWeave's API accepts `durationSeconds` from 0 to 43,200 (CoreWeave's API reference).
-const LONGEST_DURATION: Duration = Duration::from_secs(43_200);
+const LONGEST_DURATION: Duration = Duration::from_hours(12);
 
 /// How to reach CoreWeave's API and what to ask it for.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Settings {
         Self {
             api: Url::parse("https://api.coreweave.com").expect("the URL is valid"),
             org_id: org_id.to_owned(),
-            duration: Duration::from_secs(21_600),
+            duration: Duration::from_hours(6),
             session_token_placeholder: SecretString::default(),
             attributes: BTreeMap::new(),
             ca_file: None,

@@ -1,1 +1,523 @@
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use prometheus::Registry;
+use secrecy::SecretString;
+
+use super::*;
+use crate::exchange::scripted_server::{
+    CaFile, ScriptedServer, Step, answer, certificate, connect_proxy,
+};
+
+const POST_200: &str = r#"{"accessKeyId":"CWID","secretKey":"canary-secret","principalName":"p",
+    "expiry":"2026-11-23T15:00:00.5Z","attributes":{}}"#;
+const GET_200: &str = r#"{"AccessKeyId":"CWID","SecretAccessKey":"canary-secret","Token":"",
+    "Expiration":"2026-11-23T15:00:00Z"}"#;
+const RENDERED: &str = r#"{"AccessKeyId":"CWID","SecretAccessKey":"canary-secret","Token":"","Expiration":"2026-11-23T15:00:00Z"}"#;
+const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.canary-token.signature";
+
+fn identity() -> Identity {
+    Identity::new("https://iss.example", "system:serviceaccount:ns:sa", "aud")
+}
+
+fn ok() -> Step {
+    answer(200, "", POST_200)
+}
+
+fn error(status: u16, message: &str) -> Step {
+    let body = format!(r#"{{"code":7,"message":"{message}","details":[]}}"#);
+    answer(status, "content-type: application/json\r\n", &body)
+}
+
+/// An exchange at `url`, with deadlines that tests can wait for.
+fn at(url: &str, change: impl FnOnce(&mut Settings)) -> CoreWeave {
+    let mut settings = Settings::new("org-1");
+    settings.api = url.parse().unwrap();
+    settings.connect_timeout = Duration::from_millis(500);
+    settings.timeout = Duration::from_millis(1500);
+    change(&mut settings);
+    let clock = Clock::anchored("2026-11-23T09:00:00Z".parse().unwrap());
+    CoreWeave::new(settings, clock, Metrics::new(&Registry::new()).unwrap()).unwrap()
+}
+
+/// A server with this script, and an exchange that uses it.
+async fn scripted(script: impl IntoIterator<Item = Step>) -> (ScriptedServer, CoreWeave) {
+    let server = ScriptedServer::start(script, None).await;
+    let exchange = at(&format!("http://{}", server.address), |_| ());
+    (server, exchange)
+}
+
+async fn run(exchange: &CoreWeave) -> Result<Credentials, ExchangeError> {
+    let token = Token::new(SecretString::from(TOKEN));
+    let result = exchange.exchange(&identity(), &token).await;
+    let shown = format!("{result:?}");
+    assert!(!shown.contains("canary"), "a secret is shown: {shown}");
+    result
+}
+
+fn methods(server: &ScriptedServer) -> Vec<String> {
+    let requests = server.requests();
+    let method = |request: &String| request.split(' ').next().unwrap().to_owned();
+    requests.iter().map(method).collect()
+}
+
+fn counted(exchange: &CoreWeave, method: Method, outcome: ExchangeOutcome) -> u64 {
+    exchange.metrics.exchange_requests.of(method, outcome).get()
+}
+
+fn assert_unavailable(result: Result<Credentials, ExchangeError>, part: &str) {
+    match result {
+        Err(ExchangeError::Unavailable { message, .. }) if message.contains(part) => {}
+        other => panic!("not unavailable with `{part}`: {other:?}"),
+    }
+}
+
+fn assert_uncertain(result: Result<Credentials, ExchangeError>, part: &str) {
+    match result {
+        Err(ExchangeError::Uncertain { message }) if message.contains(part) => {}
+        other => panic!("not uncertain with `{part}`: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn post_sends_exactly_what_the_api_reads() {
+    let server = ScriptedServer::start([ok()], None).await;
+    let exchange = at(&format!("http://{}", server.address), |settings| {
+        settings.attributes = [("node".to_owned(), "n1".to_owned())].into();
+    });
+    assert_eq!(run(&exchange).await.unwrap().body(), RENDERED);
+    let requests = server.requests();
+    let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with("POST /v1/cwobject/temporary-credentials/oidc HTTP/1.1\r\n"),
+        "{head}"
+    );
+    assert!(
+        head.contains("content-type: application/json\r\n"),
+        "{head}"
+    );
+    let agent = concat!("user-agent: caios-agent/", env!("CARGO_PKG_VERSION"));
+    assert!(head.contains(agent), "{head}");
+    assert!(!head.contains("authorization"), "{head}");
+    assert_eq!(
+        body,
+        format!(
+            r#"{{"durationSeconds":21600,"orgId":"org-1","oidcToken":"{TOKEN}","attributes":{{"node":"n1"}}}}"#
+        )
+    );
+    assert_eq!(requests.len(), 1);
+    assert_eq!(
+        counted(&exchange, Method::Post, ExchangeOutcome::Success),
+        1
+    );
+    let duration = exchange.metrics.exchange_duration.of(Method::Post);
+    assert_eq!(duration.get_sample_count(), 1);
+}
+
+#[tokio::test]
+async fn where_post_is_refused_get_is_asked_with_the_raw_token() {
+    for status in [403, 404, 405, 501] {
+        let (server, exchange) = scripted([
+            error(status, "no"),
+            answer(200, "", GET_200),
+            answer(200, "", GET_200),
+        ])
+        .await;
+        assert_eq!(run(&exchange).await.unwrap().body(), RENDERED);
+        assert_eq!(exchange.metrics.short_lived_identities.get(), 1);
+        run(&exchange).await.unwrap();
+        assert_eq!(methods(&server), ["POST", "GET", "GET"], "after {status}");
+        let get = &server.requests()[1];
+        let line = "GET /v1/cwobject/temporary-credentials/oidc/org-1 HTTP/1.1\r\n";
+        assert!(get.starts_with(line), "{get}");
+        assert!(
+            get.contains(&format!("authorization: {TOKEN}\r\n")),
+            "{get}"
+        );
+        assert_eq!(
+            counted(&exchange, Method::Post, ExchangeOutcome::Refused),
+            1
+        );
+        assert_eq!(counted(&exchange, Method::Get, ExchangeOutcome::Success), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_post_that_is_granted_again_ends_the_fallback() {
+    let (server, exchange) = scripted([error(403, "no"), answer(200, "", GET_200), ok()]).await;
+    run(&exchange).await.unwrap();
+    // As if the hour were over.
+    let past = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+    exchange.fallback(|fallback| fallback.make_due(&identity(), past));
+    run(&exchange).await.unwrap();
+    assert_eq!(methods(&server), ["POST", "GET", "POST"]);
+    assert_eq!(exchange.metrics.short_lived_identities.get(), 0);
+}
+
+#[tokio::test]
+async fn a_refusal_by_both_names_the_grant_and_is_asked_anew_with_post() {
+    let (server, exchange) = scripted([
+        error(403, "permission denied"),
+        error(404, "not found"),
+        error(404, "no such method"),
+        error(401, "unknown issuer"),
+    ])
+    .await;
+    let Err(ExchangeError::Refused { status, message }) = run(&exchange).await else {
+        panic!("not refused");
+    };
+    assert_eq!(status, 403);
+    for part in [
+        "permission denied (HTTP 403)",
+        "`role/https://iss.example:system:serviceaccount:ns:sa` (audience `aud`)",
+        "cwobject:CreateAccessKeyOIDC",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let Err(ExchangeError::Refused { status, message }) = run(&exchange).await else {
+        panic!("not refused");
+    };
+    assert_eq!(status, 401);
+    assert!(message.contains("unknown issuer"), "{message}");
+    assert_eq!(methods(&server), ["POST", "GET", "POST", "GET"]);
+    assert_eq!(exchange.metrics.short_lived_identities.get(), 0);
+}
+
+#[tokio::test]
+async fn a_get_that_is_refused_later_leads_back_to_post() {
+    let (server, exchange) = scripted([
+        error(403, "no"),
+        answer(200, "", GET_200),
+        error(403, "no"),
+        ok(),
+    ])
+    .await;
+    run(&exchange).await.unwrap();
+    assert!(matches!(
+        run(&exchange).await,
+        Err(ExchangeError::Refused { status: 403, .. })
+    ));
+    run(&exchange).await.unwrap();
+    assert_eq!(methods(&server), ["POST", "GET", "GET", "POST"]);
+    assert_eq!(exchange.metrics.short_lived_identities.get(), 0);
+}
+
+#[tokio::test]
+async fn a_get_that_fails_for_now_is_no_fallback_yet() {
+    let (server, exchange) = scripted([error(403, "no"), error(503, "busy"), ok()]).await;
+    assert_unavailable(run(&exchange).await, "busy");
+    run(&exchange).await.unwrap();
+    assert_eq!(methods(&server), ["POST", "GET", "POST"]);
+}
+
+#[tokio::test]
+async fn refusals_that_get_cannot_cure_are_final() {
+    for (status, advice) in [(400, "21600 s"), (401, "OIDC configuration")] {
+        let (server, exchange) = scripted([error(status, "the words")]).await;
+        match run(&exchange).await {
+            Err(ExchangeError::Refused {
+                status: got,
+                message,
+            }) => {
+                assert_eq!(got, status);
+                assert!(
+                    message.contains("the words") && message.contains(advice),
+                    "{message}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(methods(&server), ["POST"]);
+        assert_eq!(
+            counted(&exchange, Method::Post, ExchangeOutcome::Refused),
+            1
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_echoed_token_is_redacted() {
+    let (_server, exchange) = scripted([error(401, &format!("token {TOKEN} is bad"))]).await;
+    let message = run(&exchange).await.unwrap_err().to_string();
+    assert!(message.contains("token [redacted] is bad"), "{message}");
+}
+
+#[tokio::test]
+async fn throttling_and_unavailability_carry_retry_after() {
+    let seconds = |header: &str| answer(429, header, "");
+    for (header, wait) in [
+        ("retry-after: 7\r\n", Some(7)),
+        ("retry-after: Mon, 23 Nov 2026 09:01:00 GMT\r\n", Some(60)),
+        ("retry-after: soon\r\n", None),
+        ("", None),
+    ] {
+        let (_server, exchange) = scripted([seconds(header)]).await;
+        let Err(ExchangeError::Throttled { retry_after, .. }) = run(&exchange).await else {
+            panic!("not throttled");
+        };
+        // The anchored clock runs on while the call is made.
+        let near = |got: u64| wait.is_some_and(|wait| (wait - 2..=wait).contains(&got));
+        let waited = retry_after.map(|wait| wait.as_secs());
+        assert!(
+            waited.map_or_else(|| wait.is_none(), near),
+            "{header}: {waited:?}"
+        );
+        assert_eq!(
+            counted(&exchange, Method::Post, ExchangeOutcome::Throttled),
+            1
+        );
+    }
+    for status in [503, 504] {
+        let (server, exchange) = scripted([answer(status, "retry-after: 9\r\n", "")]).await;
+        let Err(ExchangeError::Unavailable {
+            retry_after,
+            message,
+        }) = run(&exchange).await
+        else {
+            panic!("not unavailable");
+        };
+        assert_eq!(retry_after, Some(Duration::from_secs(9)));
+        assert!(message.contains(&format!("HTTP {status}")), "{message}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn whatever_may_have_minted_is_uncertain_and_sent_once() {
+    let long = format!("{POST_200}{}", " ".repeat(LONGEST_BODY));
+    let short = "HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{\"accessKeyId\"".to_owned();
+    for (step, part) in [
+        (error(500, "boom"), "boom (HTTP 500)"),
+        (answer(502, "", "<html>"), "HTTP 502"),
+        (answer(201, "", POST_200), "HTTP 201"),
+        (answer(418, "", ""), "HTTP 418"),
+        (
+            answer(302, "location: http://127.0.0.1:1/\r\n", ""),
+            "HTTP 302",
+        ),
+        (answer(307, "location: /\r\n", ""), "HTTP 307"),
+        (answer(200, "", "garbage"), "is not the JSON of credentials"),
+        (
+            answer(200, "", r#"{"secretKey":"canary"}"#),
+            "has no access key id",
+        ),
+        (answer(200, "", &long), "longer than 65536"),
+        (Step::Send(short), "was not received whole"),
+        (Step::Send("canary\r\n\r\n".to_owned()), "no answer"),
+        (Step::Cut, "no answer"),
+        (Step::Hang, "no answer"),
+    ] {
+        let (server, exchange) = scripted([step]).await;
+        assert_uncertain(run(&exchange).await, part);
+        assert_eq!(server.requests().len(), 1, "{part}");
+        assert_eq!(
+            counted(&exchange, Method::Post, ExchangeOutcome::Uncertain),
+            1
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_error_page_of_any_length_keeps_its_status() {
+    let (_server, exchange) = scripted([answer(503, "", &"x".repeat(LONGEST_BODY * 2))]).await;
+    assert_unavailable(run(&exchange).await, "HTTP 503");
+}
+
+#[tokio::test]
+async fn without_a_connection_nothing_was_minted() {
+    let closed = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let exchange = at(&format!("http://{closed}"), |_| ());
+    assert_unavailable(run(&exchange).await, "no connection");
+    let (_acceptor, ca) = certificate("unresolved");
+    let exchange = at("https://nowhere.invalid", |settings| {
+        settings.ca_file = Some(ca.0.clone());
+    });
+    assert_unavailable(run(&exchange).await, "no connection");
+    assert_eq!(
+        counted(&exchange, Method::Post, ExchangeOutcome::Unavailable),
+        1
+    );
+}
+
+fn tls_exchange(address: SocketAddr, ca: &CaFile) -> CoreWeave {
+    at(
+        &format!("https://localhost:{}", address.port()),
+        |settings| {
+            settings.ca_file = Some(ca.0.clone());
+            settings.connect_timeout = Duration::from_secs(1);
+        },
+    )
+}
+
+#[tokio::test]
+async fn a_ca_from_the_file_is_trusted_and_its_rotation_needs_no_restart() {
+    let (old, ca) = certificate("rotation");
+    let server = ScriptedServer::start([ok()], Some(old)).await;
+    let exchange = tls_exchange(server.address, &ca);
+    assert_eq!(run(&exchange).await.unwrap().body(), RENDERED);
+
+    let (new, new_ca) = certificate("rotation-new");
+    let server = ScriptedServer::start([ok()], Some(new)).await;
+    let mut exchange = tls_exchange(server.address, &ca);
+    assert_unavailable(run(&exchange).await, "--ca-file");
+    exchange.connector.check_always();
+    std::fs::write(&ca.0, "half a certif").unwrap();
+    assert_unavailable(run(&exchange).await, "--ca-file");
+    std::fs::rename(&new_ca.0, &ca.0).unwrap();
+    run(&exchange).await.unwrap();
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn broken_tls_is_no_connection_and_sends_no_token() {
+    let (_acceptor, ca) = certificate("plain");
+    let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let exchange = tls_exchange(plain.local_addr().unwrap(), &ca);
+    // Accepted by the kernel, and silent: the handshake runs out of the connect time-out.
+    assert_unavailable(run(&exchange).await, "no connection");
+
+    let garbage = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let exchange = tls_exchange(garbage.local_addr().unwrap(), &ca);
+    let peer = async {
+        use tokio::io::AsyncWriteExt as _;
+        let (mut stream, _) = garbage.accept().await.unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
+        stream
+    };
+    let (result, _stream) = tokio::join!(run(&exchange), peer);
+    assert_unavailable(result, "--ca-file");
+}
+
+#[test]
+fn what_cannot_work_is_refused_at_start() {
+    let build = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = Settings::new("org-1");
+        change(&mut settings);
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        CoreWeave::new(settings, Clock::system(), metrics)
+            .unwrap_err()
+            .to_string()
+    };
+    let empty = std::env::temp_dir().join(format!("caios-{}-empty.pem", std::process::id()));
+    std::fs::write(&empty, "").unwrap();
+    let issuer = "https://oidc.cks.coreweave.com/id/1";
+    assert!(build(&|s| s.api = issuer.parse().unwrap()).contains("issuer"));
+    assert!(build(&|s| s.ca_file = Some("/no/such/ca.pem".into())).contains("/no/such/ca.pem"));
+    assert!(build(&|s| s.ca_file = Some(empty.clone())).contains("no CA certificates"));
+}
+
+/// Runs an ignored test of this module in a process of its own, with these variables.
+async fn in_child(test: &str, variables: &[(&str, &str)]) {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let name = format!("exchange::coreweave::tests::{test}");
+    child.args(["--exact", &name, "--ignored", "--nocapture"]);
+    for name in [
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+        "NO_PROXY",
+        "no_proxy",
+    ] {
+        child.env_remove(name);
+    }
+    child.envs(variables.iter().copied());
+    let output = tokio::task::spawn_blocking(move || child.output())
+        .await
+        .unwrap()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && report.contains("1 passed"),
+        "{report}{complaint}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "run in a child process, with variables that are set there"]
+async fn child_exchanges_once() {
+    let [url, ca] = ["TEST_URL", "TEST_CA"].map(|name| std::env::var(name).unwrap());
+    let exchange = at(&url, |settings| {
+        settings.ca_file = Some(ca.into());
+        settings.connect_timeout = Duration::from_secs(3);
+        settings.timeout = Duration::from_secs(5);
+    });
+    run(&exchange).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_used_except_for_its_exceptions() {
+    let (acceptor, ca) = certificate("proxy");
+    let server = ScriptedServer::start([ok(), ok()], Some(acceptor)).await;
+    let (proxy, lines, task) = connect_proxy(server.address).await;
+    let (proxy, ca_path) = (format!("http://{proxy}"), ca.0.to_str().unwrap());
+    // No resolver knows this name: only the proxy leads to the server.
+    let variables = [
+        ("HTTPS_PROXY", &*proxy),
+        ("TEST_CA", ca_path),
+        ("TEST_URL", "https://api.test"),
+    ];
+    in_child("child_exchanges_once", &variables).await;
+    assert_eq!(*lines.lock().unwrap(), ["CONNECT api.test:443 HTTP/1.1"]);
+
+    let direct = format!("https://localhost:{}", server.address.port());
+    let variables = [
+        ("HTTPS_PROXY", &*proxy),
+        ("NO_PROXY", "localhost"),
+        ("TEST_CA", ca_path),
+        ("TEST_URL", &direct),
+    ];
+    in_child("child_exchanges_once", &variables).await;
+    assert_eq!(lines.lock().unwrap().len(), 1);
+    assert_eq!(server.requests().len(), 2);
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_no_connection() {
+    let proxy = ScriptedServer::start([answer(407, "", "")], None).await;
+    let (_acceptor, ca) = certificate("refusing-proxy");
+    let (proxy_url, ca_path) = (format!("http://{}", proxy.address), ca.0.to_str().unwrap());
+    let variables = [("HTTPS_PROXY", &*proxy_url), ("TEST_CA", ca_path)];
+    in_child("child_finds_no_connection", &variables).await;
+    assert_eq!(proxy.requests().len(), 1);
+    assert!(!proxy.requests()[0].contains(TOKEN));
+}
+
+#[tokio::test]
+#[ignore = "run in a child process, with variables that are set there"]
+async fn child_finds_no_connection() {
+    let ca = std::env::var("TEST_CA").unwrap();
+    let exchange = at("https://api.test", |settings| {
+        settings.ca_file = Some(ca.into());
+    });
+    assert_unavailable(run(&exchange).await, "no connection");
+}
+
+#[tokio::test]
+async fn without_any_ca_certificate_the_message_names_the_ways_to_give_one() {
+    let variables = [
+        ("SSL_CERT_FILE", "/dev/null"),
+        ("SSL_CERT_DIR", "/nonexistent"),
+    ];
+    in_child("child_has_no_ca_certificates", &variables).await;
+}
+
+#[test]
+#[ignore = "run in a child process, with variables that are set there"]
+fn child_has_no_ca_certificates() {
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let error = CoreWeave::new(Settings::new("org-1"), Clock::system(), metrics).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains("--ca-file") && message.contains("SSL_CERT_FILE"),
+        "{message}"
+    );
+}
