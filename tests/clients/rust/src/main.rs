@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 /// How long one S3 request may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
