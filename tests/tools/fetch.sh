@@ -10,6 +10,7 @@ set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 . "$here/provide.sh"
 for group in base python node go java deny; do
+    # shellcheck disable=SC1090
     . "$here/groups/$group.sh"
 done
 

@@ -1,5 +1,8 @@
 # Sourced by fetch.sh and versions.sh: where the tools live and how one of them gets there.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
+
+# A failure inside $(…) ends the script too.
+shopt -s inherit_errexit
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 clients=$root/tests/clients
@@ -53,6 +56,8 @@ provide() {
     flock "$lock"
     if [[ ! -d $final ]]; then
         say "installing $name"
+        # What an interrupted run left; the lock says that nobody is using it.
+        rm -rf "$tools/.store/$name".??????
         (
             temporary=$(mktemp -d "$tools/.store/$name.XXXXXX")
             trap 'rm -rf "$temporary"' EXIT

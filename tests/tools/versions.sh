@@ -9,6 +9,7 @@ row rustc "$(cd "$root" && rustc --version | cut -d ' ' -f 2-)"
 row cargo "$(cd "$root" && cargo --version | cut -d ' ' -f 2-)"
 row kernel "$(uname -r)"
 for group in base python node go java deny; do
+    # shellcheck disable=SC1090
     . "$here/groups/$group.sh"
     "versions_$group" 2>/dev/null || true
 done

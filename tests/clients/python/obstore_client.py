@@ -13,23 +13,19 @@ from obstore.store import S3Store
 from report import report, virtual_hosts
 
 
-def endpoint():
-    """The endpoint as object_store wants it: with virtual addressing the bucket is already in the host."""
-    url = os.environ["AWS_ENDPOINT_URL_S3"]
+def options():
+    """What object_store does not take from the environment: it wants the bucket in the host of the endpoint."""
     if not virtual_hosts():
-        return url
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{os.environ['S3_BUCKET']}.{parts.netloc}"
+        return {}
+    url = urlsplit(os.environ["AWS_ENDPOINT_URL_S3"])
+    return {
+        "aws_virtual_hosted_style_request": "true",
+        "aws_endpoint_url_s3": f"{url.scheme}://{os.environ['S3_BUCKET']}.{url.netloc}",
+    }
 
 
 def connect():
-    store = S3Store(
-        os.environ["S3_BUCKET"],
-        endpoint=endpoint(),
-        region=os.environ["AWS_REGION"],
-        virtual_hosted_style_request=virtual_hosts(),
-        client_options={"allow_http": True},
-    )
+    store = S3Store(os.environ["S3_BUCKET"], config=options(), client_options={"allow_http": True})
     return lambda: len(store.get(os.environ["S3_KEY"]).bytes())
 
 

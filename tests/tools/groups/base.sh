@@ -1,5 +1,5 @@
 # What the harness itself calls: namespaces, addresses, a C compiler for the crates that need one, CA certificates.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 
 fetch_base() {
     need ip iproute2

@@ -1,5 +1,5 @@
 # cargo-deny, which checks what the shipped programs are made of against deny.toml.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 
 deny_version=0.20.2
 

@@ -1,6 +1,6 @@
 # The AWS SDK for Go v2 and minio-go, built by the toolchain that go.mod names. A machine with an older Go, or
 # with one that cannot fetch toolchains itself (before 1.21), gets that toolchain as the Go module it is published as.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 
 fetch_go() {
     need go golang-go ca-certificates
@@ -31,6 +31,7 @@ go_program() {
     folder=$(cd / && GOTOOLCHAIN=local go mod download -json \
         "golang.org/toolchain@v0.0.1-go$wanted.linux-$(cd / && GOTOOLCHAIN=local go env GOARCH)" |
         sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+    [[ -n $folder ]] || die "go $wanted is not to be had from the Go module proxy"
     # Modules are stored without the permission to execute.
     chmod -R u+w,+x "$folder/bin" "$folder/pkg/tool"
     printf '%s\n' "$folder/bin/go"

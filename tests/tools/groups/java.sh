@@ -1,5 +1,5 @@
 # The AWS SDK for Java v2: one jar of ours and those it needs, in java/lib.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 
 fetch_java() {
     need javac default-jdk-headless

@@ -1,6 +1,6 @@
 # The AWS SDK for JavaScript and, as another npm package, the Node it runs on: the distributions' Node is too old
 # for it. Their Node and npm only install.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 
 fetch_node() {
     need npm nodejs npm

@@ -1,5 +1,5 @@
 # One virtual environment per client: their versions of botocore exclude each other.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 
 # The oldest Python that the pinned versions accept.
 python_minimum=3.11
@@ -9,7 +9,8 @@ fetch_python() {
     local family stamp
     need python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
-    stamp=$(python3 -c 'import sys; print(sys.version, sys.base_prefix)')
+    # The scripts of a virtual environment hold its own path and that of the Python it was made with.
+    stamp="$tools $(python3 -c 'import sys; print(sys.version, sys.base_prefix)')"
     python3 -c "import sys; sys.exit(sys.version_info < (${python_minimum/./, }))" ||
         die "python3 is $(python3 --version), the clients need $python_minimum or newer"
     for family in "${python_families[@]}"; do
