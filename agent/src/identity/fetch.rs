@@ -26,10 +26,7 @@ pub(super) enum LoadError {
         error: std::io::Error,
     },
     #[error("no certificate could be read from the CA file {}: {error}", .path.display())]
-    Certificates {
-        path: PathBuf,
-        error: reqwest::Error,
-    },
+    Certificates { path: PathBuf, error: String },
     #[error("making an HTTP client: {0}")]
     Client(String),
     #[error("the URL {} is not one: {error}", Quoted(.url))]
@@ -120,11 +117,16 @@ impl Fetcher {
             .redirect(redirect::Policy::none());
         if let Some(path) = ca_file {
             let pem = read(path).await?;
+            let unreadable = |error| LoadError::Certificates {
+                path: path.to_owned(),
+                error,
+            };
             let certificates =
-                Certificate::from_pem_bundle(&pem).map_err(|error| LoadError::Certificates {
-                    path: path.to_owned(),
-                    error,
-                })?;
+                Certificate::from_pem_bundle(&pem).map_err(|error| unreadable(causes(&error)))?;
+            // No block of PEM in the file is not an error to the parser.
+            if certificates.is_empty() {
+                return Err(unreadable("no PEM block in it".to_owned()));
+            }
             builder = builder.tls_certs_only(certificates);
         }
         builder

@@ -1,5 +1,8 @@
 //! Where an issuer's keys come from.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::path::PathBuf;
 
