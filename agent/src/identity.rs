@@ -52,7 +52,8 @@ pub struct Settings {
     pub node: Option<String>,
     /// How far `nbf` may be in the future, for clocks that differ. `exp` has no leeway.
     pub leeway: Duration,
-    /// How many verified tokens are remembered; each takes 2 to 4 kB.
+    /// How many verified tokens are remembered; each takes 2 to 4 kB, and never more than about
+    /// [`MAX_TOKEN_BYTES`] and 1 kB.
     pub memo_capacity: u64,
 }
 

@@ -16,7 +16,7 @@ use super::keys::Key;
 ///
 /// `http` URLs are taken as given, for a source on the same host; over a network they would let
 /// anyone in between mint identities.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum KeySource {
     /// A JSON Web Key Set in a file.
     File(PathBuf),
@@ -41,7 +41,8 @@ pub enum KeySource {
         url: Url,
         /// The cluster's CA, in PEM; without it the system's CAs are trusted.
         ca_file: Option<PathBuf>,
-        /// The agent's own service account token.
+        /// The agent's own service account token. Kubernetes lets every ServiceAccount read both
+        /// documents (`system:service-account-issuer-discovery`).
         token_file: PathBuf,
     },
 }
@@ -115,6 +116,13 @@ impl KeySource {
                 })
             }
         }
+    }
+}
+
+/// As [`Display`](fmt::Display): a URL may hold a password.
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeySource({self})")
     }
 }
 

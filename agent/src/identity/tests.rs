@@ -475,12 +475,34 @@ async fn a_new_key_is_found_at_its_first_token_and_a_withdrawn_one_ends_its_toke
     node.verify(&of_old).await.unwrap();
     assert_eq!(node.loads(JwksOutcome::Success), 2);
 
+    // A periodic load finds the old key gone.
     node.file.replace(&key_set(&[&new]));
     sleep(Duration::from_mins(6)).await;
     assert_eq!(node.loads(JwksOutcome::Success), 3);
     let (status, text) = message(node.verify(&of_old).await);
     assert_eq!(status, 401, "{text}");
-    node.verify(&new.sign(&claims())).await.unwrap();
+
+    // The next one is found gone by the token of its successor, and at once.
+    let of_new = new.sign(&claims());
+    node.verify(&of_new).await.unwrap();
+    advance(Duration::from_secs(11)).await;
+    let newest = Signer::ec("newest");
+    node.file.replace(&key_set(&[&newest]));
+    node.verify(&newest.sign(&claims())).await.unwrap();
+    assert_eq!(message(node.verify(&of_new).await).0, 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_that_change_nothing_leave_tokens_remembered() {
+    let signer = Signer::ec("e");
+    let node = Node::with_keys(&[&signer], settings());
+    let token = signer.sign(&claims());
+    node.verify(&token).await.unwrap();
+    sleep(Duration::from_mins(30)).await;
+    assert!(node.loads(JwksOutcome::Success) > 4);
+    node.verify(&token).await.unwrap();
+    assert_eq!(node.tokens(TokenOutcome::Verified), 1);
+    assert_eq!(node.tokens(TokenOutcome::Remembered), 1);
 }
 
 #[tokio::test(start_paused = true)]
