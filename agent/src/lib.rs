@@ -14,5 +14,6 @@ pub mod clock;
 pub mod credentials;
 pub mod error;
 pub mod exchange;
+pub mod identity;
 pub mod metrics;
 pub mod workload;
