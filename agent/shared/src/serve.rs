@@ -126,7 +126,7 @@ impl Seats {
     }
 
     fn crowded(&self) -> bool {
-        self.free.available_permits() < self.max / 2
+        self.free.available_permits().saturating_mul(2) < self.max
     }
 }
 
