@@ -10,10 +10,12 @@
 //! [`clock`], [`credentials`], [`error`], [`metrics`] and [`workload`] are leaves: any part may use
 //! them, and they use none.
 
+pub mod admin;
 pub mod clock;
 pub mod credentials;
 pub mod error;
 pub mod exchange;
 pub mod identity;
 pub mod metrics;
+pub mod route;
 pub mod workload;

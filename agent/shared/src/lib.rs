@@ -7,3 +7,9 @@
 #![cfg_attr(not(any(test, feature = "server")), no_std)]
 
 pub mod contract;
+#[cfg(feature = "server")]
+pub mod serve;
+#[cfg(feature = "server")]
+pub mod shutdown;
+#[cfg(feature = "server")]
+pub mod telemetry;

@@ -1,0 +1,43 @@
+//! Where connections come from.
+
+use std::io;
+
+use rustix::net::sockopt::set_socket_linger;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// Accepts connections.
+pub trait Accept: Send {
+    /// A connection. Non-blocking, and closing it must not block: no `SO_LINGER`, which an
+    /// accepted socket takes over from its listener.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for a connection.
+    ///
+    /// # Errors
+    /// Whatever the system says. The caller counts it, rests, and calls again.
+    ///
+    /// # Cancel safety
+    /// Must be safe: no accepted connection is lost, except at shutdown.
+    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Io = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<TcpStream> {
+        let (stream, _) = Self::accept(self).await?;
+        stream.set_nodelay(true)?;
+        set_socket_linger(&stream, None)?;
+        Ok(stream)
+    }
+}
+
+impl Accept for UnixListener {
+    type Io = UnixStream;
+
+    async fn accept(&mut self) -> io::Result<UnixStream> {
+        let (stream, _) = Self::accept(self).await?;
+        Ok(stream)
+    }
+}

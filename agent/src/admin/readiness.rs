@@ -1,0 +1,38 @@
+//! When the agent may be called ready.
+
+use std::fmt;
+
+type Condition = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// Named conditions that must all hold. They are asked each time, so they must answer at once.
+#[derive(Default)]
+pub struct Readiness(Vec<(&'static str, Condition)>);
+
+impl Readiness {
+    /// Adds a condition.
+    #[must_use]
+    pub fn with(
+        mut self,
+        name: &'static str,
+        holds: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.0.push((name, Box::new(holds)));
+        self
+    }
+
+    /// The names of the conditions that do not hold now, in the order they were added.
+    pub fn unmet(&self) -> impl Iterator<Item = &'static str> {
+        self.0
+            .iter()
+            .filter(|(_, holds)| !holds())
+            .map(|(name, _)| *name)
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
+    }
+}
