@@ -10,6 +10,7 @@
 //! [`clock`], [`credentials`], [`error`], [`metrics`] and [`workload`] are leaves: any part may use
 //! them, and they use none.
 
+pub mod cache;
 pub mod clock;
 pub mod credentials;
 pub mod error;
