@@ -77,7 +77,7 @@ impl Script {
     pub(super) fn gaps(&self) -> Vec<Duration> {
         self.calls()
             .windows(2)
-            .map(|pair| pair[1].at - pair[0].at)
+            .map(|pair| pair[1].at.saturating_sub(pair[0].at))
             .collect()
     }
 }
@@ -176,7 +176,8 @@ impl Node {
         Self::with(Policy::default())
     }
 
-    pub(super) fn with(policy: Policy) -> Self {
+    pub(super) fn with(mut policy: Policy) -> Self {
+        policy.seed = Some(1);
         let clock = Clock::anchored(Timestamp::from_second(1_800_000_000).unwrap());
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let script = Script {
@@ -189,10 +190,6 @@ impl Node {
             started: Instant::now(),
             clock: clock.clone(),
             minted: Arc::default(),
-        };
-        let policy = Policy {
-            seed: Some(1),
-            ..policy
         };
         let cache = Cache::new(script.clone(), policy, clock.clone(), metrics.clone());
         Self {
