@@ -182,3 +182,27 @@ impl Drop for Waiting<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::script::workload;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_who_waits_on_a_retired_entry_wakes_its_flight_to_end() {
+        let (now, wall) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let pod = workload("sa", "a", "token", Timestamp::MAX);
+        let policy = Policy::default();
+        let entry = Entry::new(pod.identity.clone(), &policy, Rng::with_seed(1));
+        assert!(matches!(entry.ask(&pod, now, wall), Found::Nothing));
+        let waiting = entry.join();
+        assert!(entry.forget(&pod.pod.uid));
+        entry.retire();
+        entry.woken().await;
+        assert!(matches!(entry.plan(now, wall), Step::Sleep(None)));
+        drop(waiting);
+        let wait = tokio::time::timeout(Duration::from_secs(1), entry.woken());
+        assert!(wait.await.is_ok());
+        assert!(matches!(entry.plan(now, wall), Step::End));
+    }
+}

@@ -32,7 +32,8 @@ pub(super) struct State {
     pub(super) backoff: Backoff,
     pub(super) last_failure: Option<String>,
     pub(super) waiting: usize,
-    /// A request asked since the last exchange that settled it, even if it has hung up.
+    /// A request asked, even if it has hung up, and the issuer has not refused since. So a key that
+    /// an outage outlived is fetched as soon as the issuer is back, like a late renewal.
     pub(super) is_wanted: bool,
     pub(super) flight: FlightState,
     /// Out of the cache: serves those who wait already, then ends.
@@ -205,13 +206,11 @@ impl State {
                 };
                 match &mut self.held {
                     Some(held) => held.replace(newer),
-                    None if self.is_retired && self.waiting == 0 => {}
                     None => self.held = Some(newer),
                 }
                 self.backoff = Backoff::default();
                 self.refusal = None;
                 self.last_failure = None;
-                self.is_wanted = false;
                 self.missed_renewal = false;
                 (settled, Ok(credentials))
             }

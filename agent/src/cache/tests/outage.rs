@@ -169,3 +169,15 @@ async fn throttling_pauses_the_renewals_of_all_but_not_the_first_requests_of_oth
     assert!(renewals.len() >= 10);
     assert!(renewals.iter().all(|call| call.at >= until), "{renewals:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_an_outage_outlived_is_fetched_before_anyone_asks() {
+    let node = Node::new();
+    let pod = node.pod("sa", "a");
+    node.ask(&pod).await.unwrap();
+    node.script.usually(Act::Fail(unavailable()));
+    sleep(7 * 60 * MINUTE).await;
+    node.script.usually(Act::Mint(3600));
+    sleep(2 * MINUTE).await;
+    node.expect(&pod, "KEY2", Outcome::Hit).await;
+}
