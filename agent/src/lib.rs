@@ -11,6 +11,7 @@
 //! them, and they use none.
 
 pub mod admin;
+pub mod cache;
 pub mod clock;
 pub mod credentials;
 pub mod error;

@@ -1,0 +1,159 @@
+//! The node's circuit breaker: keeps calls from an issuer that does not answer.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::Instant;
+
+use super::urgency::Urgency;
+
+/// Opens after some transient failures in a row, whoever made them. While it is open one probe at
+/// a time goes out; the first answer, a refusal too, closes it.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    threshold: u32,
+    interval_held: Duration,
+    interval_background: Duration,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Closed { failures: u32 },
+    Probing,
+    Open { held: Instant, background: Instant },
+}
+
+/// What an exchange may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// Go: the breaker is closed.
+    Free,
+    /// Go as the one probe. Its end must be told.
+    Probe,
+    /// Wait until then, or until the probe that is out has ended.
+    Blocked(Option<Instant>),
+}
+
+impl Breaker {
+    pub(super) const fn new(
+        threshold: u32,
+        interval_held: Duration,
+        interval_background: Duration,
+    ) -> Self {
+        Self {
+            threshold,
+            interval_held,
+            interval_background,
+            state: State::Closed { failures: 0 },
+        }
+    }
+
+    /// Whether calls are kept from the issuer.
+    pub(super) const fn is_open(&self) -> bool {
+        !matches!(self.state, State::Closed { .. })
+    }
+
+    /// Says whether an exchange would pass. A probe has gone out only after [`probe`](Self::probe).
+    pub(super) fn passage(&self, urgency: Urgency, now: Instant) -> Passage {
+        match self.state {
+            State::Closed { .. } => Passage::Free,
+            State::Probing => Passage::Blocked(None),
+            State::Open { held, background } => {
+                let at = match urgency {
+                    Urgency::Held => held,
+                    Urgency::Background => background,
+                };
+                if at <= now {
+                    Passage::Probe
+                } else {
+                    Passage::Blocked(Some(at))
+                }
+            }
+        }
+    }
+
+    /// The probe goes out.
+    pub(super) const fn probe(&mut self) {
+        self.state = State::Probing;
+    }
+
+    /// The issuer answered: it minted or it refused.
+    pub(super) const fn answered(&mut self) {
+        self.state = State::Closed { failures: 0 };
+    }
+
+    /// An exchange failed that was let through freely.
+    pub(super) fn failed(&mut self, now: Instant, rng: &mut Rng) {
+        if let State::Closed { failures } = &mut self.state {
+            *failures += 1;
+            if *failures >= self.threshold {
+                self.open(now, rng);
+            }
+        }
+    }
+
+    /// The probe failed, or ended without an answer. The next is due an interval later.
+    pub(super) fn open(&mut self, now: Instant, rng: &mut Rng) {
+        let jitter = 1.0 + 0.2 * rng.f64();
+        self.state = State::Open {
+            held: now + self.interval_held,
+            background: now + self.interval_background.mul_f64(jitter),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn opened(now: Instant, rng: &mut Rng) -> Breaker {
+        let mut breaker = Breaker::new(3, SECOND, 15 * SECOND);
+        for _ in 0..3 {
+            assert!(!breaker.is_open());
+            breaker.failed(now, rng);
+        }
+        breaker
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_and_one_answer_starts_the_row_anew() {
+        let (now, mut rng) = (Instant::now(), Rng::with_seed(1));
+        let mut breaker = Breaker::new(2, SECOND, 15 * SECOND);
+        for _ in 0..5 {
+            breaker.failed(now, &mut rng);
+            breaker.answered();
+        }
+        assert_eq!(breaker.passage(Urgency::Background, now), Passage::Free);
+        assert!(opened(now, &mut rng).is_open());
+    }
+
+    #[test]
+    fn one_probe_at_a_time_sooner_while_a_request_is_held() {
+        let (now, mut rng) = (Instant::now(), Rng::with_seed(1));
+        let mut breaker = opened(now, &mut rng);
+        let soon = Passage::Blocked(Some(now + SECOND));
+        assert_eq!(breaker.passage(Urgency::Held, now), soon);
+        assert_eq!(breaker.passage(Urgency::Held, now + SECOND), Passage::Probe);
+        let Passage::Blocked(Some(later)) = breaker.passage(Urgency::Background, now + SECOND)
+        else {
+            panic!("renewals wait longer");
+        };
+        assert!(later >= now + 15 * SECOND && later <= now + 18 * SECOND);
+        breaker.probe();
+        assert_eq!(
+            breaker.passage(Urgency::Held, now + 9 * SECOND),
+            Passage::Blocked(None)
+        );
+        breaker.open(now + 9 * SECOND, &mut rng);
+        let next = Passage::Blocked(Some(now + 10 * SECOND));
+        assert_eq!(breaker.passage(Urgency::Held, now + 9 * SECOND), next);
+        breaker.answered();
+        assert_eq!(
+            breaker.passage(Urgency::Background, now + 9 * SECOND),
+            Passage::Free
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! One identity: its state behind one short lock, and whom to tell when it changes.
+//!
+//! [`state`] decides, [`flight`](super::flight) carries it out.
+
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fastrand::Rng;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
+
+use self::state::{FlightState, State};
+pub(super) use self::state::{Found, Settled, Step};
+use super::policy::Policy;
+use super::urgency::Urgency;
+use crate::credentials::Credentials;
+use crate::exchange::ExchangeError;
+use crate::metrics::Outcome;
+use crate::workload::{Identity, PodUid, Workload};
+
+/// One identity of the cache.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) identity: Identity,
+    state: Mutex<State>,
+    /// Waiting requests look again.
+    settled: Notify,
+    /// The flight looks again.
+    wake: Notify,
+}
+
+impl Entry {
+    pub(super) fn new(identity: Identity, policy: &Policy, rng: Rng) -> Self {
+        Self {
+            identity,
+            state: Mutex::new(State::new(policy, rng)),
+            settled: Notify::new(),
+            wake: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends when waiting requests should look again. To be made before they look.
+    pub(super) fn settled(&self) -> Notified<'_> {
+        self.settled.notified()
+    }
+
+    /// Ends when the flight should plan again.
+    pub(super) fn woken(&self) -> Notified<'_> {
+        self.wake.notified()
+    }
+
+    /// Remembers the request's token and looks for an answer.
+    pub(super) fn ask(&self, workload: &Arc<Workload>, now: Instant, wall: Timestamp) -> Found {
+        let mut state = self.state();
+        if state.is_retired {
+            return Found::Retired;
+        }
+        if state.tokens.remember(workload) {
+            self.wake.notify_one();
+        }
+        state.find(workload, now, wall)
+    }
+
+    /// Looks for an answer for a request that waits.
+    pub(super) fn look(&self, workload: &Workload, now: Instant, wall: Timestamp) -> Found {
+        self.state().find(workload, now, wall)
+    }
+
+    /// Takes in a request that waits; it leaves when the guard is dropped.
+    pub(super) fn join(&self) -> Waiting<'_> {
+        let mut state = self.state();
+        let is_first = state.waiting == 0 && state.flight != FlightState::Exchanging;
+        state.waiting += 1;
+        state.is_wanted = true;
+        self.wake.notify_one();
+        let outcome = if is_first {
+            Outcome::Miss
+        } else {
+            Outcome::Coalesced
+        };
+        Waiting {
+            entry: self,
+            outcome,
+        }
+    }
+
+    /// Claims the one flight of this entry, unless there is one.
+    pub(super) fn claim_flight(&self) -> bool {
+        let mut state = self.state();
+        let is_absent = state.flight == FlightState::Absent;
+        if is_absent {
+            state.flight = FlightState::Between;
+        }
+        is_absent
+    }
+
+    /// The flight has ended, by its plan or by a panic.
+    pub(super) fn release_flight(&self) {
+        self.state().flight = FlightState::Absent;
+    }
+
+    /// Decides what the flight does now. The one place where an exchange is begun.
+    pub(super) fn plan(&self, now: Instant, wall: Timestamp) -> Step {
+        self.state().plan(now, wall)
+    }
+
+    /// The exchange that was planned has started.
+    pub(super) fn begin(&self) {
+        self.state().flight = FlightState::Exchanging;
+    }
+
+    /// Takes in how an exchange of `workload`'s token ended, and tells those who wait. Gives the
+    /// result back; credentials that arrived expired have become a failure.
+    pub(super) fn settle(
+        &self,
+        workload: &Workload,
+        result: Result<Credentials, ExchangeError>,
+        (now, wall): (Instant, Timestamp),
+        policy: &Policy,
+    ) -> (Settled, Result<Credentials, ExchangeError>) {
+        let mut state = self.state();
+        let ended = state.settle(workload, result, (now, wall), policy);
+        drop(state);
+        self.settled.notify_waiters();
+        ended
+    }
+
+    /// When the next exchange may start, if the last one failed.
+    pub(super) fn not_before(&self, urgency: Urgency) -> Option<Instant> {
+        self.state().backoff.not_before(urgency)
+    }
+
+    /// What the last exchange failed with, for a request that waited in vain.
+    pub(super) fn last_failure(&self) -> Option<String> {
+        self.state().last_failure.clone()
+    }
+
+    /// Forgets a Pod, and says whether the identity has none left because of that.
+    pub(super) fn forget(&self, pod: &PodUid) -> bool {
+        let mut state = self.state();
+        state.tokens.forget(pod) && state.tokens.is_empty()
+    }
+
+    /// Leaves the cache: the credentials go now, the flight as soon as nobody waits.
+    pub(super) fn retire(&self) {
+        let mut state = self.state();
+        state.is_retired = true;
+        state.held = None;
+        drop(state);
+        self.settled.notify_waiters();
+        self.wake.notify_one();
+    }
+
+    /// How much life the credentials have left, if there are any.
+    pub(super) fn remaining(&self, now: Instant, wall: Timestamp) -> Option<Duration> {
+        let left = self.state().held.as_ref()?.remaining(now, wall);
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+/// A request that waits, counted as long as it does.
+pub(super) struct Waiting<'a> {
+    entry: &'a Entry,
+    /// How the request counts if it gets credentials.
+    pub(super) outcome: Outcome,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.entry.state();
+        state.waiting -= 1;
+        if state.waiting == 0 {
+            self.entry.wake.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::script::workload;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_who_waits_on_a_retired_entry_wakes_its_flight_to_end() {
+        let (now, wall) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let pod = workload("sa", "a", "token", Timestamp::MAX);
+        let policy = Policy::default();
+        let entry = Entry::new(pod.identity.clone(), &policy, Rng::with_seed(1));
+        assert!(matches!(entry.ask(&pod, now, wall), Found::Nothing));
+        let waiting = entry.join();
+        assert!(entry.forget(&pod.pod.uid));
+        entry.retire();
+        entry.woken().await;
+        assert!(matches!(entry.plan(now, wall), Step::Sleep(None)));
+        drop(waiting);
+        let wait = tokio::time::timeout(Duration::from_secs(1), entry.woken());
+        assert!(wait.await.is_ok());
+        assert!(matches!(entry.plan(now, wall), Step::End));
+    }
+}

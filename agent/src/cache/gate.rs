@@ -1,0 +1,178 @@
+//! What all identities of a node share on their way to the issuer.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fastrand::Rng;
+use prometheus::IntGauge;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
+
+use super::breaker::{Breaker, Passage};
+use super::budget::Budget;
+use super::policy::Policy;
+use super::urgency::Urgency;
+
+/// Lets exchanges through: so many at once, retries within a budget, renewals not while the issuer
+/// throttles, and next to nothing while the breaker is open.
+#[derive(Debug)]
+pub(super) struct Gate {
+    state: Mutex<State>,
+    changed: Notify,
+    breaker_open: IntGauge,
+}
+
+#[derive(Debug)]
+struct State {
+    breaker: Breaker,
+    budget: Budget,
+    throttled_until: Option<Instant>,
+    in_flight: usize,
+    max_in_flight: usize,
+    rng: Rng,
+}
+
+/// Why an exchange must wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blocked {
+    /// When to ask again, if [`Gate::changed`] does not come first.
+    pub(super) until: Option<Instant>,
+    /// The breaker is open. Who waited for it pays from the budget afterwards, so that its closing
+    /// lets no burst through.
+    pub(super) by_breaker: bool,
+}
+
+/// How an exchange ended, as far as the node is concerned.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ending {
+    /// The issuer minted or refused.
+    Answered,
+    /// The issuer was not reached, or made no sense.
+    Failed,
+    /// The issuer asked for a pause until then.
+    Throttled(Instant),
+}
+
+impl Gate {
+    pub(super) fn new(policy: &Policy, breaker_open: IntGauge, rng: Rng) -> Self {
+        let state = State {
+            breaker: Breaker::new(
+                policy.breaker_threshold,
+                policy.probe_interval_held,
+                policy.probe_interval_background,
+            ),
+            budget: Budget::new(
+                policy.retry_burst,
+                policy.retries_per_second,
+                Instant::now(),
+            ),
+            throttled_until: None,
+            in_flight: 0,
+            max_in_flight: policy.max_exchanges,
+            rng,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            breaker_open,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends when who was blocked may ask again. To be made before the question, so that no change
+    /// between the two is missed.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Lets one exchange through, or says what it must wait for.
+    ///
+    /// # Errors
+    /// [`Blocked`], when it may not start now.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        urgency: Urgency,
+        is_retry: bool,
+        now: Instant,
+    ) -> Result<Permit, Blocked> {
+        let mut state = self.state();
+        let blocked = |until| Blocked {
+            until,
+            by_breaker: false,
+        };
+        if let Some(until) = state.throttled_until
+            && urgency == Urgency::Background
+            && now < until
+        {
+            return Err(blocked(Some(until)));
+        }
+        if state.in_flight >= state.max_in_flight {
+            return Err(blocked(None));
+        }
+        let is_probe = match state.breaker.passage(urgency, now) {
+            Passage::Blocked(until) => {
+                let by_breaker = true;
+                return Err(Blocked { until, by_breaker });
+            }
+            Passage::Probe => {
+                state.breaker.probe();
+                true
+            }
+            Passage::Free => {
+                if is_retry {
+                    let spent = state.budget.spend(urgency, now);
+                    spent.map_err(|at| blocked(Some(at)))?;
+                }
+                false
+            }
+        };
+        state.in_flight += 1;
+        Ok(Permit {
+            gate: Arc::clone(self),
+            is_probe,
+            ending: None,
+        })
+    }
+}
+
+/// The right to one exchange; given back when dropped, whatever became of the exchange.
+#[derive(Debug)]
+pub(super) struct Permit {
+    gate: Arc<Gate>,
+    is_probe: bool,
+    ending: Option<Ending>,
+}
+
+impl Permit {
+    /// Gives the permit back and says how the exchange ended.
+    pub(super) fn settle(mut self, ending: Ending) {
+        self.ending = Some(ending);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut guard = self.gate.state();
+        let state = &mut *guard;
+        state.in_flight -= 1;
+        match self.ending {
+            Some(Ending::Answered) => state.breaker.answered(),
+            Some(Ending::Failed) if !self.is_probe => state.breaker.failed(now, &mut state.rng),
+            Some(Ending::Throttled(until)) => {
+                state.throttled_until = state.throttled_until.max(Some(until));
+            }
+            Some(Ending::Failed) | None => {}
+        }
+        let is_answered = matches!(self.ending, Some(Ending::Answered));
+        if self.is_probe && !is_answered && state.breaker.is_open() {
+            state.breaker.open(now, &mut state.rng);
+        }
+        self.gate.breaker_open.set(state.breaker.is_open().into());
+        drop(guard);
+        self.gate.changed.notify_waiters();
+    }
+}
