@@ -172,3 +172,27 @@ async fn shutdown_ends_the_work_and_answers_who_waits() {
     let left = node.metrics.seconds_until_first_expiry.get();
     assert!(left > 21_598.0 && left <= 21_600.0, "{left}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_storm_on_several_threads_makes_one_exchange_per_identity() {
+    let node = Node::new();
+    let tasks: Vec<_> = (0..2000)
+        .map(|i| node.spawn(&node.pod(&format!("sa{}", i % 10), &format!("pod{i}"))))
+        .collect();
+    for (i, task) in tasks.into_iter().enumerate() {
+        if i % 3 == 0 {
+            task.abort();
+            let _ = task.await;
+        } else {
+            task.await.unwrap().0.unwrap();
+        }
+    }
+    assert_eq!(node.script.count(), 10);
+    assert_eq!(node.metrics.held_requests.get(), 0);
+    for i in 0..2000 {
+        node.cache
+            .forget(&node.pod("sa", &format!("pod{i}")).pod.uid);
+    }
+    node.cache.observe();
+    assert_eq!(node.metrics.cached_identities.get(), 0);
+}
