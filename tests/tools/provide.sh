@@ -40,7 +40,7 @@ packages() {
 }
 
 # provide NAME STAMP FUNCTION INPUT…: makes $tools/NAME a link to a folder named after the content of the inputs,
-# the text STAMP and the scripts. A missing folder is filled by `FUNCTION FOLDER FINAL` under a temporary name, on
+# the text STAMP and the group's script. A missing folder is filled by `FUNCTION FOLDER FINAL` under a temporary name, on
 # which it must not depend, and renamed to FINAL when complete; so a folder that exists is whole.
 provide() {
     local name=$1 stamp=$2 fill=$3 digest final lock start=$SECONDS
@@ -48,7 +48,7 @@ provide() {
     mkdir -p "$tools"
     digest=$({
         printf '%s\n' "$stamp"
-        cat "${BASH_SOURCE[0]}" "${BASH_SOURCE[1]}" "$@"
+        cat "${BASH_SOURCE[1]}" "$@"
     } | sha256sum | cut -c 1-16)
     final=$tools/.store/$name-$digest
     mkdir -p "$tools/.store"

@@ -11,7 +11,8 @@ fill_java() {
     local build
     build=$(mktemp -d)
     cp -r "$clients/java/." "$build"
-    if ! mvn --quiet --batch-mode -Dstyle.color=never --file "$build/pom.xml" package; then
+    # Even in batch mode, Maven resets the colours of whatever it writes to.
+    if ! mvn --quiet --batch-mode --file "$build/pom.xml" package 2>&1 | sed 's/\x1b\[0m//g'; then
         rm -rf "$build"
         return 1
     fi
