@@ -59,3 +59,6 @@ impl Handler for S3Handler {
         self.state.s3.note(seen, response).await
     }
 }
+
+#[cfg(test)]
+mod tests;

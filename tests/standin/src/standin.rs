@@ -283,6 +283,18 @@ impl Standin {
         }
     }
 
+    /// Mints a key without an exchange.
+    #[cfg(test)]
+    pub(crate) fn mint_for_test(
+        &self,
+        principal: &str,
+        lifetime: Option<std::time::Duration>,
+        with_session_token: bool,
+    ) -> crate::keys::Key {
+        let keys = &self.0.state.keys;
+        keys.mint(principal, lifetime, with_session_token)
+    }
+
     fn slot(&self, part: Part) -> &Slot {
         match part {
             Part::Api => &self.0.api,

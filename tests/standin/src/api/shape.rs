@@ -12,6 +12,10 @@ use crate::{Behaviour, CutPoint, Endpoint, ExpiryForm, Malformation};
 
 /// How a successful answer differs from the usual one.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches, each set by one behaviour"
+)]
 pub(crate) struct Shape {
     pub(super) lifetime: Option<Duration>,
     pub(super) already_expired: bool,
@@ -40,7 +44,6 @@ impl Shape {
         let mut shape = Self::default();
         for rule in rules {
             match rule {
-                Behaviour::Normal | Behaviour::Cut(CutPoint::BeforeReading) => {}
                 Behaviour::Delay(time) => tokio::time::sleep(time).await,
                 Behaviour::Hang => pending().await,
                 Behaviour::Cut(CutPoint::AfterReading) => return Fate::Answer(cut(close).await),
@@ -59,7 +62,9 @@ impl Shape {
                 Behaviour::RefusePost(status) if endpoint == Endpoint::Post => {
                     return Fate::Answer(reply::status(status, reply::body_for(status), None));
                 }
-                Behaviour::RefusePost(_) => {}
+                Behaviour::Normal
+                | Behaviour::RefusePost(_)
+                | Behaviour::Cut(CutPoint::BeforeReading) => {}
                 Behaviour::Malformed(kind) => shape.malformed = Some(kind),
                 Behaviour::TooLarge => shape.too_large = true,
                 Behaviour::AlreadyExpired => shape.already_expired = true,

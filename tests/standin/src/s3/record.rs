@@ -73,7 +73,7 @@ impl S3Request {
                 request
                     .uri()
                     .authority()
-                    .map(|authority| authority.as_str())
+                    .map(hyper::http::uri::Authority::as_str)
             })
             .and_then(|name| host.bucket(name));
         let path = request.uri().path().trim_start_matches('/');
