@@ -7,3 +7,4 @@
 #![cfg_attr(not(any(test, feature = "server")), no_std)]
 
 pub mod contract;
+pub mod enrolment;
