@@ -12,7 +12,9 @@
 
 pub mod clock;
 pub mod credentials;
+pub mod enrolment;
 pub mod error;
 pub mod exchange;
 pub mod metrics;
+pub mod reap;
 pub mod workload;
