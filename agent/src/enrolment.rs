@@ -10,6 +10,7 @@
 mod descriptor;
 mod intake;
 mod listener;
+mod readiness;
 mod registry;
 mod reown;
 mod take;

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use super::descriptor::{Cookie, Namespace, sockopt::netns_cookie};
+use super::readiness::watch;
 use super::registry::{Enrolling, Registration, Registry};
 use super::take::{Refusal, Taken, Wanted, take};
 use super::{Enroller, PodListener, Settings};
@@ -42,7 +43,7 @@ const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The enrolment socket and all that enrols through it.
 #[derive(Debug)]
 pub struct Intake<E> {
-    socket: AsyncFd<OwnedFd>,
+    socket: AsyncFd<Arc<OwnedFd>>,
     shared: Arc<Shared<E>>,
 }
 
@@ -94,7 +95,7 @@ impl<E: Enroller> Intake<E> {
             registry,
         };
         Ok(Self {
-            socket: AsyncFd::with_interest(socket, Interest::READABLE)?,
+            socket: watch(Arc::new(socket))?,
             shared: Arc::new(shared),
         })
     }
@@ -351,7 +352,7 @@ impl<E: Enroller> Shared<E> {
 /// Waits for a message and reads it without taking it: its descriptors stay in the kernel.
 /// `None` if the peer hung up.
 async fn first_message(socket: &Arc<OwnedFd>) -> Option<Zeroizing<Vec<u8>>> {
-    let socket = AsyncFd::with_interest(Arc::clone(socket), Interest::READABLE).ok()?;
+    let socket = watch(Arc::clone(socket)).ok()?;
     socket
         .async_io(Interest::READABLE, |socket| {
             // One byte more than allowed tells a message that is too long.

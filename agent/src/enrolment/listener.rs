@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{SocketFlags, sockopt};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::Mode;
+use super::readiness::watch;
 use super::reown::accept_within;
 
 /// What an accept may take when the Pod may have kept the listener too.
@@ -34,7 +34,7 @@ impl PodListener {
         blocking: Arc<Semaphore>,
     ) -> io::Result<Self> {
         Ok(Self {
-            socket: AsyncFd::with_interest(socket, Interest::READABLE)?,
+            socket: watch(socket)?,
             mode,
             blocking,
         })

@@ -3,7 +3,6 @@
 #![expect(unsafe_code, reason = "getsockopt and ioctl with buffers of ours")]
 
 use std::io;
-use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -51,7 +50,7 @@ pub(in crate::enrolment) fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> 
 }
 
 /// `struct ifreq`: a name, then the largest member of a union.
-const IFREQ_BYTES: usize = mem::size_of::<libc::ifreq>();
+const IFREQ_BYTES: usize = size_of::<libc::ifreq>();
 /// More addresses than this are cut off.
 const MAX_ADDRESSES: usize = 64;
 
