@@ -23,6 +23,7 @@ use crate::token::Token;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How an attempt ended.
+#[expect(clippy::large_enum_variant, reason = "there is no heap to box it on")]
 pub(crate) enum Attempt {
     Answered(Status, Message),
     Absent(Absence),
@@ -32,6 +33,7 @@ pub(crate) enum Attempt {
 
 /// Why no agent has decided; worth another attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is no heap to box it on")]
 pub(crate) enum Absence {
     Missing,
     Refuses,

@@ -26,7 +26,7 @@ pub(super) enum Problem {
     NotThePods,
 }
 
-/// Checks that `socket` is a TCP listener on exactly 127.0.0.1 or [::1], and returns which.
+/// Checks that `socket` is a TCP listener on exactly 127.0.0.1 or `[::1]`, and returns which.
 ///
 /// What it finds may change later if the peer has kept the socket; see `reown`.
 pub(super) fn check_listener(socket: BorrowedFd<'_>) -> Result<IpAddr, Problem> {

@@ -29,7 +29,7 @@ pub(super) struct Wanted<'a> {
 pub(super) enum Taken {
     /// The Pod is served already; what it sent is closed.
     Known,
-    /// Listeners to serve: 127.0.0.1 first, [::1] where there is one.
+    /// Listeners to serve: 127.0.0.1 first, `[::1]` where there is one.
     New {
         listeners: Vec<OwnedFd>,
         namespace: Namespace,

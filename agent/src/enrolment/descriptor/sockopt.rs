@@ -89,3 +89,55 @@ fn read_entry(entry: &[u8]) -> Option<(String, IpAddr)> {
         Ipv4Addr::from(octets).into(),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_filter_is_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(has_filter(listener.as_fd()), Ok(false));
+        assert_eq!(has_upper_layer(listener.as_fd()), Ok(false));
+        // BPF_RET | BPF_K: accept all.
+        let mut instruction = libc::sock_filter {
+            code: 6,
+            jt: 0,
+            jf: 0,
+            k: u32::MAX,
+        };
+        let program = libc::sock_fprog {
+            len: 1,
+            filter: &raw mut instruction,
+        };
+        let length = socklen_t::try_from(size_of::<libc::sock_fprog>()).unwrap();
+        // SAFETY: the kernel copies the program, which lives through the call.
+        let attached = unsafe {
+            libc::setsockopt(
+                listener.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                length,
+            )
+        };
+        assert_eq!(attached, 0);
+        assert_eq!(has_filter(listener.as_fd()), Ok(true));
+    }
+
+    #[test]
+    fn loopback_is_among_the_interfaces_with_its_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let interfaces = ipv4_interfaces(listener.as_fd()).unwrap();
+        let loopback = ("lo".to_owned(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert!(interfaces.contains(&loopback), "{interfaces:?}");
+    }
+
+    #[test]
+    fn a_cut_entry_is_no_interface() {
+        assert_eq!(read_entry(&[0; 20]), None);
+    }
+}
