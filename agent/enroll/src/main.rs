@@ -1,2 +1,41 @@
-//! x
-fn main() {}
+//! `caios-enroll`: the init container that connects a Pod to its node's agent.
+//!
+//! Shipped, it stands on the kernel alone (cfg `freestanding`, see `build.rs`): static libc and
+//! std would be four times its size limit. Elsewhere it is an ordinary program around the same
+//! library.
+
+#![cfg_attr(freestanding, no_std, no_main)]
+
+#[cfg(freestanding)]
+mod start;
+
+#[cfg(not(freestanding))]
+fn main() -> std::process::ExitCode {
+    use std::ffi::CString;
+    use std::os::fd::AsFd;
+    use std::os::unix::ffi::OsStringExt;
+
+    let arguments: Vec<CString> = std::env::args_os()
+        .skip(1)
+        .filter_map(|argument| CString::new(argument.into_vec()).ok())
+        .collect();
+    let environment: Vec<(String, CString)> = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            Some((name, CString::new(value.into_vec()).ok()?))
+        })
+        .collect();
+    let (output, errors) = (std::io::stdout(), std::io::stderr());
+    let exit = enroll::run(
+        arguments.iter().map(CString::as_c_str),
+        |name| {
+            let found = environment.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.as_c_str())
+        },
+        enroll::Streams {
+            output: output.as_fd(),
+            errors: errors.as_fd(),
+        },
+    );
+    std::process::ExitCode::from(exit as u8)
+}

@@ -13,3 +13,4 @@ pub mod serve;
 pub mod shutdown;
 #[cfg(feature = "server")]
 pub mod telemetry;
+pub mod enrolment;

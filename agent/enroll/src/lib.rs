@@ -1,0 +1,154 @@
+//! Connects a Pod to its node's agent: hands the agent a listener in the Pod's network namespace,
+//! waits for the answer, and ends. The process is the init container `caios-enroll`.
+//!
+//! Nothing here allocates or needs std: the whole program is a few system calls, and every Pod on
+//! a node starts it once. Start with [`run`].
+
+#![cfg_attr(not(test), no_std)]
+
+mod arguments;
+mod attempt;
+mod output;
+mod token;
+
+use core::ffi::CStr;
+
+use rustix::event::{Timespec, poll};
+use shared::enrolment::Status;
+
+use crate::arguments::{Arguments, Command};
+use crate::attempt::{Absence, Attempt};
+pub use crate::output::Streams;
+
+use crate::output::Escaped;
+use crate::token::Token;
+
+/// How the process ends; `--help` lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// The Pod is enrolled.
+    Enrolled = 0,
+    /// A flag or variable makes no sense (`EX_USAGE`).
+    Usage = 64,
+    /// The token cannot be read, is empty or too long (`EX_NOINPUT`).
+    Token = 66,
+    /// No agent until the deadline (`EX_UNAVAILABLE`).
+    Deadline = 69,
+    /// The Pod has no loopback listener to give, or another failure here (`EX_SOFTWARE`).
+    Internal = 70,
+    /// The agent rejected this Pod (`EX_NOPERM`).
+    Rejected = 77,
+}
+
+const FIRST_DELAY_MS: u32 = 100;
+const MAX_DELAY_MS: u32 = 5_000;
+/// An unchanged state is said again after this time, so that a log shows that it still waits.
+const REPEAT_S: i64 = 10;
+
+/// Enrols this Pod, whose process has `arguments` (without the program's name) and `environment`.
+///
+/// Blocks until the agent has answered or the deadline has passed. Writes to standard error only,
+/// but for `--help` and `--version`. Never writes the token.
+pub fn run<'a>(
+    arguments: impl Iterator<Item = &'a CStr>,
+    environment: impl Fn(&str) -> Option<&'a CStr>,
+    streams: Streams<'_>,
+) -> Exit {
+    match arguments::parse(arguments, environment) {
+        Ok(Command::Help) => {
+            streams.print(format_args!("{}", arguments::HELP));
+            Exit::Enrolled
+        }
+        Ok(Command::Version) => {
+            streams.print(format_args!("caios-enroll {}\n", env!("CARGO_PKG_VERSION")));
+            Exit::Enrolled
+        }
+        Ok(Command::Enrol(arguments)) => enrol(&arguments, streams),
+        Err(problem) => {
+            streams.say(format_args!("{problem}; see --help"));
+            Exit::Usage
+        }
+    }
+}
+
+fn enrol(arguments: &Arguments<'_>, streams: Streams<'_>) -> Exit {
+    let token = match Token::read(arguments.token_file) {
+        Ok(token) => token,
+        Err(problem) => {
+            let path = Escaped(arguments.token_file.to_bytes());
+            streams.say(format_args!(
+                "the service account token in `{path}` {problem}"
+            ));
+            return Exit::Token;
+        }
+    };
+    let started = uptime_s();
+    let mut delay_ms = FIRST_DELAY_MS;
+    let mut said: Option<(Absence, i64)> = None;
+    loop {
+        let absence = match attempt::enrol(arguments, &token) {
+            Attempt::Absent(absence) => absence,
+            Attempt::Answered(Status::Busy, message) => {
+                Absence::Busy(output::Excerpt::new(message.bytes()))
+            }
+            Attempt::Answered(status, message) => return told(status, message.bytes(), streams),
+            Attempt::Failed(what, errno) => {
+                streams.say(format_args!("failed to {what}: {}", output::Reason(errno)));
+                return Exit::Internal;
+            }
+        };
+        let now = uptime_s();
+        let socket = Escaped(arguments.socket.to_bytes());
+        if now - started >= arguments.deadline_s {
+            let waited = now - started;
+            streams.say(format_args!(
+                "gave up after {waited} s: the node's agent does not enrol this Pod: `{socket}` \
+                 {absence}; is its Pod running on this node?"
+            ));
+            return Exit::Deadline;
+        }
+        if said.is_none_or(|(last, at)| last != absence || now - at >= REPEAT_S) {
+            let left = arguments.deadline_s - (now - started);
+            streams.say(format_args!(
+                "waiting for the node's agent, at most {left} s more: `{socket}` {absence}"
+            ));
+            said = Some((absence, now));
+        }
+        sleep_ms(delay_ms);
+        delay_ms = (delay_ms * 2).min(MAX_DELAY_MS);
+    }
+}
+
+/// Says how the agent decided.
+fn told(status: Status, message: &[u8], streams: Streams<'_>) -> Exit {
+    let message = Escaped(message);
+    match status {
+        Status::Ready => streams.say(format_args!("enrolled; credentials are ready")),
+        Status::Enrolled | Status::Busy => streams.say(format_args!(
+            "enrolled; the first credentials are still being fetched"
+        )),
+        Status::RefusedByIssuer => streams.say(format_args!(
+            "enrolled, but there are no credentials for this Pod: {message}"
+        )),
+        Status::Rejected => {
+            streams.say(format_args!("the node's agent rejects this Pod: {message}"));
+            return Exit::Rejected;
+        }
+    }
+    Exit::Enrolled
+}
+
+/// Seconds since boot. `clock_gettime` would need the vDSO, and with it libc's start code.
+fn uptime_s() -> i64 {
+    rustix::system::sysinfo().uptime
+}
+
+fn sleep_ms(ms: u32) {
+    let time = Timespec {
+        tv_sec: i64::from(ms / 1000),
+        tv_nsec: i64::from(ms % 1000) * 1_000_000,
+    };
+    // A signal ends the sleep early, which costs one attempt more.
+    let _ = poll(&mut [], Some(&time));
+}

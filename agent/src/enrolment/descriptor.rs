@@ -1,0 +1,112 @@
+//! Tells a good listener from whatever else a Pod may hand over.
+
+pub(super) mod sockopt;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::net::{AddressFamily, SocketType, ipproto, netdevice, sockopt as options};
+
+/// Why a descriptor is refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum Problem {
+    #[error("it is no TCP socket")]
+    NotTcp,
+    #[error("it does not listen")]
+    NotListening,
+    #[error("it listens on `{0}`, not on loopback")]
+    NotLoopback(String),
+    #[error("a socket filter or an upper layer protocol is attached to it")]
+    Tampered,
+    #[error("it is in the agent's own network namespace")]
+    OwnNamespace,
+    #[error("the listeners are in different network namespaces")]
+    DifferentNamespaces,
+    #[error("its network namespace has none of the Pod's addresses")]
+    NotThePods,
+}
+
+/// Checks that `socket` is a TCP listener on exactly 127.0.0.1 or `[::1]`, and returns which.
+///
+/// What it finds may change later if the peer has kept the socket; see `reown`.
+pub(super) fn check_listener(socket: BorrowedFd<'_>) -> Result<IpAddr, Problem> {
+    let loopback = match options::socket_domain(socket) {
+        Ok(AddressFamily::INET) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Ok(AddressFamily::INET6) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        _ => return Err(Problem::NotTcp),
+    };
+    // TCP's number is not 0, so the default protocol shows as TCP as well.
+    if options::socket_type(socket) != Ok(SocketType::STREAM)
+        || options::socket_protocol(socket) != Ok(Some(ipproto::TCP))
+    {
+        return Err(Problem::NotTcp);
+    }
+    if options::socket_acceptconn(socket) != Ok(true) {
+        return Err(Problem::NotListening);
+    }
+    let local = rustix::net::getsockname(socket)
+        .ok()
+        .and_then(|address| SocketAddr::try_from(address).ok())
+        .ok_or(Problem::NotTcp)?;
+    if local.ip() != loopback {
+        return Err(Problem::NotLoopback(local.to_string()));
+    }
+    check_untampered(socket)?;
+    Ok(loopback)
+}
+
+/// Checks that nothing is attached that could read, drop or change what the socket carries.
+pub(super) fn check_untampered(socket: BorrowedFd<'_>) -> Result<(), Problem> {
+    if sockopt::has_filter(socket) == Ok(false) && sockopt::has_upper_layer(socket) == Ok(false) {
+        Ok(())
+    } else {
+        Err(Problem::Tampered)
+    }
+}
+
+/// Identifies a network namespace; `None` on kernels before 5.14.
+pub(super) type Cookie = Option<u64>;
+
+/// What can be seen of a Pod's network namespace through a socket in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Namespace {
+    pub(super) cookie: Cookie,
+    /// The interfaces besides loopback, by index.
+    pub(super) interfaces: Vec<u32>,
+}
+
+impl Namespace {
+    /// Looks at the namespace of `socket`, which must have one of the addresses in `expected`
+    /// where that has an IPv4 address.
+    pub(super) fn inspect(
+        socket: BorrowedFd<'_>,
+        own: Cookie,
+        expected: &[IpAddr],
+    ) -> Result<Self, Problem> {
+        let cookie = sockopt::netns_cookie(socket);
+        if cookie.is_some() && cookie == own {
+            return Err(Problem::OwnNamespace);
+        }
+        let listed = sockopt::ipv4_interfaces(socket).unwrap_or_default();
+        let has = |address: &IpAddr| listed.iter().any(|(_, listed)| listed == address);
+        let mut comparable = expected
+            .iter()
+            .filter(|address| address.is_ipv4())
+            .peekable();
+        if comparable.peek().is_some() && !comparable.any(has) {
+            return Err(Problem::NotThePods);
+        }
+        // The kernel lists interfaces with IPv4 addresses only; `eth0` is what container runtimes
+        // call a Pod's interface, whatever addresses it has.
+        let mut interfaces: Vec<u32> = listed
+            .iter()
+            .filter(|(_, address)| !address.is_loopback())
+            .map(|(name, _)| name.as_str())
+            .chain(["eth0"])
+            .filter_map(|name| netdevice::name_to_index(socket.as_fd(), name).ok())
+            .collect();
+        interfaces.sort_unstable();
+        interfaces.dedup();
+        Ok(Self { cookie, interfaces })
+    }
+}

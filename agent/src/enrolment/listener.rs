@@ -1,0 +1,85 @@
+//! A listener in a Pod's network namespace, to be served.
+
+use std::io;
+use std::net::TcpStream as StdStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{SocketFlags, sockopt};
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use super::Mode;
+use super::readiness::watch;
+use super::reown::accept_within;
+
+/// What an accept may take when the Pod may have kept the listener too.
+const PLAIN_ACCEPT_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// A listener in a Pod's network namespace.
+#[derive(Debug)]
+pub struct PodListener {
+    socket: AsyncFd<Arc<OwnedFd>>,
+    mode: Mode,
+    blocking: Arc<Semaphore>,
+}
+
+impl PodListener {
+    /// Takes over a listening socket; `blocking` bounds the threads of plain accepts.
+    pub(super) fn new(
+        socket: Arc<OwnedFd>,
+        mode: Mode,
+        blocking: Arc<Semaphore>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            socket: watch(socket)?,
+            mode,
+            blocking,
+        })
+    }
+
+    /// Accepts one connection, without linger.
+    ///
+    /// # Errors
+    /// What `accept` says. The listener stays good; wait a little and go on.
+    ///
+    /// # Cancel safety
+    /// Safe in [`Mode::Reown`]. In [`Mode::Plain`] a connection that is being accepted is closed.
+    pub async fn accept(&mut self) -> io::Result<TcpStream> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            let accepted = match self.mode {
+                Mode::Reown => {
+                    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+                    let accept = |socket: &AsyncFd<Arc<OwnedFd>>| {
+                        Ok(rustix::net::accept_with(socket.get_ref().as_fd(), flags)?)
+                    };
+                    match ready.try_io(accept) {
+                        Ok(accepted) => accepted?,
+                        Err(_would_block) => continue,
+                    }
+                }
+                Mode::Plain => {
+                    let permit = Arc::clone(&self.blocking).acquire_owned().await;
+                    let listener = Arc::clone(self.socket.get_ref());
+                    let accept = move || {
+                        let accepted = accept_within(listener.as_fd(), PLAIN_ACCEPT_TIMEOUT);
+                        drop(permit);
+                        accepted
+                    };
+                    match tokio::task::spawn_blocking(accept).await? {
+                        Ok(accepted) => accepted,
+                        Err(_stolen_or_none) => {
+                            ready.clear_ready();
+                            continue;
+                        }
+                    }
+                }
+            };
+            sockopt::set_socket_linger(&accepted, None)?;
+            return TcpStream::from_std(StdStream::from(accepted));
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Takes the listeners out of a verified request. Everything here may block.
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
+use shared::enrolment::MAX_DESCRIPTORS;
+
+use super::Mode;
+use super::descriptor::{Cookie, Namespace, Problem, check_listener};
+use super::registry::{Registry, Standing};
+use super::reown::{close, reown};
+use crate::workload::PodUid;
+
+/// What a verified request asks for.
+pub(super) struct Wanted<'a> {
+    pub(super) pod: &'a PodUid,
+    pub(super) port: u16,
+    pub(super) mode: Mode,
+    /// The network namespace of the agent.
+    pub(super) own: Cookie,
+    pub(super) addresses: &'a [IpAddr],
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// The Pod is served already; what it sent is closed.
+    Known,
+    /// Listeners to serve: 127.0.0.1 first, `[::1]` where there is one.
+    New {
+        listeners: Vec<OwnedFd>,
+        namespace: Namespace,
+        replaces: bool,
+    },
+}
+
+/// Why nothing was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Another try would not help.
+    Rejected(String),
+    /// Another try may help.
+    Busy(String),
+}
+
+fn rejected(why: impl std::fmt::Display) -> Refusal {
+    Refusal::Rejected(why.to_string())
+}
+
+/// Receives the descriptors that wait on `connection` and makes listeners of them.
+///
+/// Every descriptor that is not returned is closed before this returns.
+pub(super) fn take(
+    connection: &OwnedFd,
+    wanted: &Wanted<'_>,
+    registry: &Registry,
+) -> Result<Taken, Refusal> {
+    let handed = receive(connection)?;
+    let mut handed = Handed(handed);
+    handed.take(wanted, registry)
+}
+
+/// Received descriptors; those that are left are closed without linger.
+struct Handed(Vec<OwnedFd>);
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(close);
+    }
+}
+
+impl Handed {
+    fn take(&mut self, wanted: &Wanted<'_>, registry: &Registry) -> Result<Taken, Refusal> {
+        let [first, rest @ ..] = self.0.as_slice() else {
+            return Err(rejected("no listener was handed over"));
+        };
+        let named = |problem: Problem| rejected(format!("the listener is refused: {problem}"));
+        let v4 = check_listener(first.as_fd()).map_err(named)?;
+        if !v4.is_ipv4() {
+            return Err(rejected("the first listener must be on 127.0.0.1"));
+        }
+        let namespace =
+            Namespace::inspect(first.as_fd(), wanted.own, wanted.addresses).map_err(named)?;
+        for second in rest {
+            let v6 = check_listener(second.as_fd()).map_err(named)?;
+            if !v6.is_ipv6() {
+                return Err(rejected("the second listener must be on [::1]"));
+            }
+            let other = Namespace::inspect(second.as_fd(), wanted.own, &[]).map_err(named)?;
+            if other.cookie != namespace.cookie {
+                return Err(named(Problem::DifferentNamespaces));
+            }
+        }
+        let replaces = match registry.standing(wanted.pod, namespace.cookie) {
+            Standing::New => false,
+            Standing::Replaces => true,
+            Standing::Known => return Ok(Taken::Known),
+            Standing::Taken => {
+                return Err(rejected(
+                    "another Pod is enrolled in this network namespace",
+                ));
+            }
+            Standing::Full => {
+                return Err(Refusal::Busy(
+                    "this node's agent serves as many Pods as it may".to_owned(),
+                ));
+            }
+        };
+        let mut handed = self.0.drain(..);
+        let first = handed.next().ok_or_else(|| rejected("no listener"))?;
+        let mut listeners = Vec::with_capacity(MAX_DESCRIPTORS);
+        listeners.push(own(first, v4, wanted)?);
+        for second in handed {
+            // SDKs use 127.0.0.1; [::1] is a convenience.
+            match own(second, std::net::Ipv6Addr::LOCALHOST.into(), wanted) {
+                Ok(listener) => listeners.push(listener),
+                Err(why) => tracing::debug!(pod_uid = %wanted.pod, ?why, "no listener on [::1]"),
+            }
+        }
+        Ok(Taken::New {
+            listeners,
+            namespace,
+            replaces,
+        })
+    }
+}
+
+/// Makes the listener that is served out of the one that was handed over.
+fn own(handed: OwnedFd, address: IpAddr, wanted: &Wanted<'_>) -> Result<OwnedFd, Refusal> {
+    match wanted.mode {
+        Mode::Plain => Ok(handed),
+        Mode::Reown => reown(handed, address, wanted.port).map_err(rejected),
+    }
+}
+
+/// Receives the message again, this time with its descriptors: one or two.
+fn receive(connection: &OwnedFd) -> Result<Vec<OwnedFd>, Refusal> {
+    // rustix rounds the space up, so more than two may fit; they are counted below.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    // The data was read when the token was verified.
+    let mut data = [0u8; 1];
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let received = rustix::net::recvmsg(
+        connection,
+        &mut [IoSliceMut::new(&mut data)],
+        &mut control,
+        flags,
+    )
+    .map_err(|errno| rejected(format!("failed to receive the listener: {errno}")))?;
+    let mut handed = Handed(Vec::with_capacity(MAX_DESCRIPTORS));
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            handed.0.extend(descriptors);
+        }
+    }
+    // The kernel has dropped what did not fit.
+    if received.flags.contains(ReturnFlags::CTRUNC) || handed.0.len() > MAX_DESCRIPTORS {
+        return Err(rejected("too many descriptors were handed over"));
+    }
+    Ok(std::mem::take(&mut handed.0))
+}
