@@ -79,8 +79,10 @@ impl<E: Enroller> Shared<E> {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
             let _ = rustix::net::send(&socket, &packet(status, &text), flags);
         }
-        // Unread messages may hold sockets that linger.
+        // The close would cut the reply off if the message was still unread, and either may have
+        // to close sockets that linger.
         tokio::task::spawn_blocking(move || {
+            let _ = rustix::net::recv(&socket, &mut [0u8; 1], RecvFlags::DONTWAIT);
             drop(socket);
             drop(permit);
         });

@@ -124,7 +124,7 @@ mod tests {
                 length,
             )
         };
-        assert_eq!(attached, 0);
+        assert_eq!(attached, 0, "{}", io::Error::last_os_error());
         assert_eq!(has_filter(listener.as_fd()), Ok(true));
     }
 
