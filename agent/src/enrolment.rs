@@ -7,6 +7,7 @@
 //!
 //! Start with [`Intake`].
 
+mod conversation;
 mod descriptor;
 mod intake;
 mod listener;
@@ -14,6 +15,7 @@ mod readiness;
 mod registry;
 mod reown;
 mod take;
+mod waiting;
 
 #[cfg(test)]
 mod tests;

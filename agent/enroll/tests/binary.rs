@@ -1,5 +1,11 @@
 //! `caios-enroll` against a scripted agent: the ordinary build, and the one that is shipped.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where its setting is broken"
+)]
+
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant as StdInstant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::Registry as MetricsRegistry;
@@ -243,7 +243,7 @@ async fn a_kept_duplicate_with_linger_cannot_hold_up_the_agent() {
     let (listener, _connection) = pod.loopback();
     sockopt::set_socket_linger(&listener, Some(Duration::from_secs(100))).unwrap();
     listener.set_nonblocking(false).unwrap();
-    let started = StdInstant::now();
+    let started = tokio::time::Instant::now();
     assert_eq!(agent.ask("good-a", &[listener.as_fd()]).0, Status::Ready);
     for _ in 0..20 {
         assert_eq!(pod.read(PORT), "a");
@@ -353,20 +353,14 @@ async fn the_listener_of_a_pod_whose_interface_is_gone_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement: prints the time of an enrolment"]
-async fn measure_an_enrolment() {
-    let (agent, pod) = (Agent::start(), PodNamespace::new());
-    let mut micros: Vec<u128> = (0..500)
-        .map(|_| {
-            let (listener, _connection) = pod.loopback();
-            let started = StdInstant::now();
-            assert_eq!(agent.ask("good-a", &[listener.as_fd()]).0, Status::Ready);
-            let elapsed = started.elapsed().as_micros();
-            agent.registry.remove(&PodUid::new("a"));
-            pod.until_refused(PORT);
-            elapsed
-        })
-        .collect();
-    micros.sort_unstable();
-    panic!("p50 {} us, p99 {} us", micros[250], micros[495]);
+async fn a_thief_of_the_connection_gains_nothing_and_delays_only_itself() {
+    let (agent, pod, other) = (Agent::start(), PodNamespace::new(), PodNamespace::new());
+    let (listener, _connection) = pod.loopback();
+    let stolen = listener.accept().unwrap();
+    let thief = agent.send("good-a", &[listener.as_fd()]);
+    assert_eq!(agent.enrol("b", &other).0, Status::Ready);
+    let (status, message) = reply(&thief);
+    assert_eq!(status, Status::Rejected, "{message}");
+    assert!(message.contains("no connection was waiting"), "{message}");
+    drop(stolen);
 }
