@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +38,7 @@ use crate::error::Error;
 use crate::workload::{Pod, PodUid, Workload};
 
 /// How a listener is taken from a Pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// Accept one connection and make the accepted socket, which nobody else holds, the listener.
     Reown,

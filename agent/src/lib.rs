@@ -11,14 +11,19 @@
 //! them, and they use none.
 
 pub mod admin;
+pub mod app;
+pub mod broker;
 pub mod cache;
 pub mod clock;
+pub mod config;
 pub mod credentials;
 pub mod enrolment;
 pub mod error;
 pub mod exchange;
 pub mod identity;
 pub mod metrics;
-pub mod route;
+pub mod process;
 pub mod reap;
+pub mod route;
+pub mod socket;
 pub mod workload;

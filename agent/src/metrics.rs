@@ -1,6 +1,6 @@
 //! Every metric of the agent, in one struct that is passed to whoever counts.
 //!
-//! Label values come from the enums in [`labels`] alone: nothing that a Pod sends can make a new
+//! Label values come from the enums in `labels.rs` alone: nothing that a Pod sends can make a new
 //! series, and every series exists from the start with the value 0.
 
 mod labels;
@@ -122,7 +122,7 @@ pub struct Metrics {
     pub tokens_verified: Counters<TokenOutcome>,
     /// Loads of the issuer's key set.
     pub jwks_refreshes: Counters<JwksOutcome>,
-    /// Listeners that are served.
+    /// Listeners that are served; the IPv4 and IPv6 sockets of one Pod are one.
     pub listeners: Gauges<Delivery>,
     /// Enrolments that ended.
     pub enrolments: Counters<EnrolmentOutcome>,

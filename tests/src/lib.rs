@@ -1,1 +1,11 @@
-//! x
+//! The harness: nodes and Pods in network namespaces of their own, the real binaries as child
+//! processes, and the stand-in.
+
+pub mod agent;
+pub mod binaries;
+pub mod http;
+pub mod link;
+pub mod namespace;
+pub mod node;
+pub mod pod;
+pub mod wait;

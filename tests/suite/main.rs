@@ -1,2 +1,13 @@
-//! x
-fn main() {}
+//! The component suite: the real agent and the real `caios-enroll` as processes, Pods in network
+//! namespaces, the stand-in for issuer and CoreWeave. `cargo test` runs it and needs nothing else.
+
+#![cfg(test)]
+
+mod abuse;
+mod credentials;
+mod docs;
+mod enrolment;
+mod outage;
+mod secrets;
+mod shutdown;
+mod tokens;

@@ -22,6 +22,9 @@ Flags, each with the environment variable that it wins over:
                        (default 27169)
   --deadline <time>    how long to wait for an absent agent, as 90s, 5m or 1h30m
                        (default 5m)                   [CAIOS_ENROLL_DEADLINE]
+  --mode <reown|plain> as the agent's `--enrolment-mode`; with `plain` this Pod
+                       binds the port itself          [CAIOS_ENROLL_MODE]
+                       (default reown)
   --ipv6 <auto|off>    also listen on [::1] where the Pod has it [CAIOS_ENROLL_IPV6]
                        (default auto)
   --help, --version    print this, or the version, and exit
@@ -56,7 +59,17 @@ pub(crate) struct Arguments<'a> {
     pub(crate) token_file: &'a CStr,
     pub(crate) port: u16,
     pub(crate) deadline_s: i64,
+    pub(crate) mode: Mode,
     pub(crate) ipv6: bool,
+}
+
+/// Who makes the listener that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The agent, out of a connection that it accepts here: any port will do for ours.
+    Reown,
+    /// This Pod: ours must have the port that SDKs use.
+    Plain,
 }
 
 /// What is wrong with the command line or the environment.
@@ -81,11 +94,12 @@ impl fmt::Display for Problem<'_> {
     }
 }
 
-const FLAGS: [(&str, &str); 5] = [
+const FLAGS: [(&str, &str); 6] = [
     ("--socket", "CAIOS_ENROLL_SOCKET"),
     ("--token-file", "CAIOS_ENROLL_TOKEN_FILE"),
     ("--port", "CAIOS_ENROLL_PORT"),
     ("--deadline", "CAIOS_ENROLL_DEADLINE"),
+    ("--mode", "CAIOS_ENROLL_MODE"),
     ("--ipv6", "CAIOS_ENROLL_IPV6"),
 ];
 
@@ -99,6 +113,7 @@ pub(crate) fn parse<'a>(
         token_file: DEFAULT_TOKEN_FILE,
         port: DEFAULT_PORT,
         deadline_s: DEFAULT_DEADLINE_S,
+        mode: Mode::Reown,
         ipv6: true,
     };
     for (flag, variable) in FLAGS {
@@ -147,6 +162,13 @@ impl<'a> Arguments<'a> {
                 self.port = Some(port).filter(|port| *port != 0)?;
             }
             "--deadline" => self.deadline_s = duration_s(bytes)?,
+            "--mode" => {
+                self.mode = match bytes {
+                    b"reown" => Mode::Reown,
+                    b"plain" => Mode::Plain,
+                    _ => return None,
+                };
+            }
             "--ipv6" => {
                 self.ipv6 = match bytes {
                     b"auto" => true,

@@ -8,14 +8,14 @@ use core::time::Duration;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice};
 use rustix::net::addr::SocketAddrArg;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, ipproto,
 };
 use shared::enrolment::{MAX_DESCRIPTORS, MAX_REPLY_BYTES, Status, header, parse_reply};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Mode};
 use crate::output::{Excerpt, Reason};
 use crate::token::Token;
 
@@ -79,18 +79,25 @@ pub(crate) fn enrol(arguments: &Arguments<'_>, token: &Token) -> Attempt {
         Ok(agent) => agent,
         Err(errno) => return Attempt::Absent(absence(errno)),
     };
-    let v4 = match Loopback::open(
-        AddressFamily::INET,
-        &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),
-    ) {
+    let v4 = |port| {
+        Loopback::open(
+            AddressFamily::INET,
+            &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+        )
+    };
+    let v4 = match open(arguments, v4) {
         Ok(pair) => pair,
         Err(errno) => return Attempt::Failed("listen on 127.0.0.1", errno),
     };
     // A Pod without IPv6 has no [::1]; that is no failure.
+    let v6 = |port| {
+        let address = SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0);
+        Loopback::open(AddressFamily::INET6, &address)
+    };
     let v6 = arguments
         .ipv6
-        .then(|| SocketAddrV6::new(Ipv6Addr::LOCALHOST, 0, 0, 0))
-        .and_then(|address| Loopback::open(AddressFamily::INET6, &address).ok());
+        .then(|| open(arguments, v6))
+        .and_then(Result::ok);
     let mut packet = [0; MAX_REPLY_BYTES];
     let sent = match &v6 {
         Some(v6) => send(
@@ -113,6 +120,21 @@ pub(crate) fn enrol(arguments: &Arguments<'_>, token: &Token) -> Attempt {
             None => Attempt::Absent(Absence::Nonsense),
         },
         Err(errno) => Attempt::Absent(absence(errno)),
+    }
+}
+
+/// Opens a listener on the port that the mode asks for. A port that is taken may be so by the agent
+/// itself, when this Pod is enrolled already: then any other lets the agent decide.
+fn open(
+    arguments: &Arguments<'_>,
+    listen: impl Fn(u16) -> Result<Loopback, Errno>,
+) -> Result<Loopback, Errno> {
+    match arguments.mode {
+        Mode::Reown => listen(0),
+        Mode::Plain => match listen(arguments.port) {
+            Err(Errno::ADDRINUSE) => listen(0),
+            opened => opened,
+        },
     }
 }
 
@@ -155,6 +177,8 @@ impl Loopback {
             rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))
         };
         let listener = socket()?;
+        // A connection of an earlier attempt may linger in TIME_WAIT.
+        set_socket_reuseaddr(&listener, true)?;
         rustix::net::bind(&listener, address)?;
         rustix::net::listen(&listener, 1)?;
         let connection = socket()?;

@@ -4,7 +4,7 @@
 //! Nothing here allocates or needs std: the whole program is a few system calls, and every Pod on
 //! a node starts it once. Start with [`run`].
 
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
 
 mod arguments;
 mod attempt;

@@ -1,15 +1,14 @@
 //! `caios-enroll`: the init container that connects a Pod to its node's agent.
 //!
-//! Shipped, it stands on the kernel alone (cfg `freestanding`, see `build.rs`): static libc and
-//! std would be four times its size limit. Elsewhere it is an ordinary program around the same
-//! library.
+//! Shipped, it stands on the kernel alone (without the feature `std`): static libc and std would
+//! be twice its size limit. For development it is an ordinary program around the same library.
 
-#![cfg_attr(freestanding, no_std, no_main)]
+#![cfg_attr(not(feature = "std"), no_std, no_main)]
 
-#[cfg(freestanding)]
+#[cfg(not(feature = "std"))]
 mod start;
 
-#[cfg(not(freestanding))]
+#[cfg(feature = "std")]
 fn main() -> std::process::ExitCode {
     use std::ffi::CString;
     use std::os::fd::AsFd;

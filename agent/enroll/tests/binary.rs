@@ -30,7 +30,14 @@ fn binaries() -> [&'static Path; 2] {
     let usual = Path::new(env!("CARGO_BIN_EXE_caios-enroll"));
     let shipped = SHIPPED.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--package", "enroll", "--profile", "tiny"])
+            .args([
+                "build",
+                "--package",
+                "enroll",
+                "--profile",
+                "tiny",
+                "--no-default-features",
+            ])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status();
         assert!(built.expect("cargo runs").success(), "the shipped build");

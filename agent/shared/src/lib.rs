@@ -7,10 +7,10 @@
 #![cfg_attr(not(any(test, feature = "server")), no_std)]
 
 pub mod contract;
+pub mod enrolment;
 #[cfg(feature = "server")]
 pub mod serve;
 #[cfg(feature = "server")]
 pub mod shutdown;
 #[cfg(feature = "server")]
 pub mod telemetry;
-pub mod enrolment;

@@ -41,16 +41,28 @@ pub enum Error {
 /// # Errors
 /// [`Error::Filter`] where the filter cannot be parsed, [`Error::Twice`] where logging is set up.
 pub fn init(filter: &str, format: Format) -> Result<(), Error> {
-    let parsed = EnvFilter::try_new(filter).map_err(|source| Error::Filter {
-        filter: filter.to_owned(),
-        source,
-    })?;
+    let parsed = parse(filter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(parsed);
     match format {
         Format::Json => lines.json().flatten_event(true).finish().try_init()?,
         Format::Text => lines.with_ansi(false).finish().try_init()?,
     }
     Ok(())
+}
+
+/// Checks a filter before there is anything to log.
+///
+/// # Errors
+/// [`Error::Filter`] where it cannot be parsed.
+pub fn check(filter: &str) -> Result<(), Error> {
+    parse(filter).map(|_filter| ())
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, Error> {
+    EnvFilter::try_new(filter).map_err(|source| Error::Filter {
+        filter: filter.to_owned(),
+        source,
+    })
 }
 
 /// Makes every panic one log line and one count, in place of the standard message.

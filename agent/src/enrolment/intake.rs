@@ -1,10 +1,7 @@
 //! `enroll.sock`: publishes it, accepts connections and bounds them.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +19,13 @@ use super::registry::Registry;
 use super::waiting::Waiting;
 use super::{Enroller, Settings};
 use crate::metrics::Metrics;
+use crate::socket;
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
 /// After a failed accept, which is mostly a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// The enrolment socket and all that enrols through it.
 #[derive(Debug)]
 pub struct Intake<E> {
@@ -49,12 +48,11 @@ impl<E: Enroller> Intake<E> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let aside = aside(&settings.socket)?;
-        let _ = fs::remove_file(&aside);
-        rustix::net::bind(&socket, &SocketAddrUnix::new(&aside)?)?;
-        fs::set_permissions(&aside, fs::Permissions::from_mode(0o666))?;
-        rustix::net::listen(&socket, BACKLOG)?;
-        fs::rename(&aside, &settings.socket)?;
+        socket::publish(&settings.socket, |aside| {
+            rustix::net::bind(&socket, &SocketAddrUnix::new(aside)?)?;
+            rustix::net::listen(&socket, BACKLOG)?;
+            Ok(())
+        })?;
         let probe = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
         let shared = Shared {
             examining: Arc::new(Semaphore::new(settings.max_blocking)),
@@ -114,13 +112,4 @@ impl<E: Enroller> Intake<E> {
             })
             .await
     }
-}
-
-/// Where a socket is bound before it is published: beside its place, hidden.
-fn aside(path: &Path) -> io::Result<PathBuf> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the path of a socket"))?;
-    let name = format!(".{}.{}", name.to_string_lossy(), std::process::id());
-    Ok(path.with_file_name(name))
 }

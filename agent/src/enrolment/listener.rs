@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{SocketFlags, sockopt};
+use shared::serve::Accept;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -81,5 +82,13 @@ impl PodListener {
             sockopt::set_socket_linger(&accepted, None)?;
             return TcpStream::from_std(StdStream::from(accepted));
         }
+    }
+}
+
+impl Accept for PodListener {
+    type Io = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<TcpStream> {
+        Self::accept(self).await
     }
 }

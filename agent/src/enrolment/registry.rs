@@ -36,7 +36,8 @@ pub(super) struct Registration {
 
 impl Registration {
     /// Registers listeners in `namespace`, the first of which is `witness`; each is served by one
-    /// of the tasks in `served` until `stop` is cancelled. Counts them in `listeners`.
+    /// of the tasks in `served` until `stop` is cancelled. Counts them as one in `listeners`: they are
+    /// the two addresses of one loopback interface.
     pub(super) fn new(
         namespace: Namespace,
         witness: Arc<OwnedFd>,
@@ -44,7 +45,7 @@ impl Registration {
         served: Vec<JoinHandle<()>>,
         listeners: IntGauge,
     ) -> Self {
-        listeners.add(i64::try_from(served.len()).unwrap_or(i64::MAX));
+        listeners.inc();
         Self {
             namespace,
             witness,
@@ -62,8 +63,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.stop.cancel();
-        let count = i64::try_from(self.served.len()).unwrap_or(i64::MAX);
-        self.listeners.sub(count);
+        self.listeners.dec();
     }
 }
 
@@ -161,6 +161,23 @@ impl Registry {
     /// Whether no Pod is enrolled.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Ends the listeners of all Pods, and waits until their requests in flight have ended.
+    ///
+    /// # Cancel safety
+    /// Dropping it ends the listeners all the same, and waits for nothing.
+    pub async fn drain(&self) {
+        let mut pods = std::mem::take(&mut self.lock().pods);
+        for registration in pods.values() {
+            registration.stop.cancel();
+        }
+        for registration in pods.values_mut() {
+            for served in &mut registration.served {
+                // A listener whose task has failed has ended all the same.
+                let _ = served.await;
+            }
+        }
     }
 
     /// Ends the listeners of `pod`; `false` if it has none.

@@ -2,7 +2,7 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
@@ -131,9 +131,23 @@ impl Handed {
 /// Makes the listener that is served out of the one that was handed over.
 fn own(handed: OwnedFd, address: IpAddr, wanted: &Wanted<'_>) -> Result<OwnedFd, Refusal> {
     match wanted.mode {
-        Mode::Plain => Ok(handed),
+        Mode::Plain if port_of(&handed) == Some(wanted.port) => Ok(handed),
+        Mode::Plain => {
+            close(handed);
+            Err(rejected(format!(
+                "the agent serves listeners as they are (`--enrolment-mode plain`), but this one \
+                 is not on port {}: run `caios-enroll --mode plain`, and see that nothing else in \
+                 the Pod listens there",
+                wanted.port
+            )))
+        }
         Mode::Reown => reown(handed, address, wanted.port).map_err(rejected),
     }
+}
+
+fn port_of(listener: &OwnedFd) -> Option<u16> {
+    let address = SocketAddr::try_from(rustix::net::getsockname(listener).ok()?).ok()?;
+    Some(address.port())
 }
 
 /// Receives the message again, this time with its descriptors: one or two.

@@ -1,0 +1,15 @@
+# The two commands: `make demo` and `make test`. Both install what they miss under target/tools.
+
+.PHONY: demo demo-shell test fmt
+
+demo: ## the main job without a cluster: real agent, real AWS clients, stand-in for CoreWeave
+	@tests/demo.sh
+
+demo-shell: ## a shell inside a Pod of the demo
+	@tests/demo.sh --shell
+
+test: ## everything that CI checks
+	@tests/run.sh
+
+fmt: ## formats the code
+	@cargo fmt --all

@@ -1,0 +1,48 @@
+//! What enrolment asks of the rest of the agent.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use shared::serve::{Connections, Limits, serve};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Broker;
+use crate::enrolment::{Enroller, PodListener};
+use crate::error::Error;
+use crate::exchange::Exchange;
+use crate::route::Route;
+use crate::workload::{Pod, PodUid, Workload};
+
+/// Serves the listeners of enrolled Pods.
+pub(super) struct Pods<E: Exchange> {
+    pub(super) broker: Arc<Broker<E>>,
+    pub(super) route: Route<Broker<E>>,
+    pub(super) limits: Limits,
+    pub(super) connections: Connections,
+}
+
+impl<E: Exchange> Enroller for Pods<E> {
+    async fn verify(&self, token: &[u8]) -> Result<Arc<Workload>, Error> {
+        self.broker.verifier().verify(Some(token), None).await
+    }
+
+    async fn first_exchange(&self, workload: &Arc<Workload>) -> Result<(), Error> {
+        self.broker.first_exchange(workload).await
+    }
+
+    /// Nobody tells this agent the Pods' addresses: it has no watch on them.
+    fn addresses(&self, _pod: &PodUid) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    fn serve(&self, pod: &Pod, listener: PodListener, stop: CancellationToken) -> JoinHandle<()> {
+        let (route, uid) = (self.route.clone(), pod.uid.clone());
+        let service = move |request| {
+            let (route, uid) = (route.clone(), uid.clone());
+            async move { route.answer(request, Some(&uid)).await }
+        };
+        let (limits, connections) = (self.limits.clone(), self.connections.clone());
+        tokio::spawn(serve(listener, limits, connections, service, stop))
+    }
+}

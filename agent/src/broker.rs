@@ -1,0 +1,58 @@
+//! Identity and cache together: who asks, and what they get.
+
+use std::sync::Arc;
+
+use crate::cache::Cache;
+use crate::credentials::Credentials;
+use crate::error::Error;
+use crate::exchange::Exchange;
+use crate::identity::Verifier;
+use crate::metrics::Outcome;
+use crate::route::Authority;
+use crate::workload::{PodUid, Workload};
+
+/// Verifies who asks, and has their credentials.
+pub struct Broker<E: Exchange> {
+    verifier: Verifier,
+    cache: Cache<E>,
+}
+
+impl<E: Exchange> Broker<E> {
+    /// Puts the two together.
+    pub const fn new(verifier: Verifier, cache: Cache<E>) -> Self {
+        Self { verifier, cache }
+    }
+
+    /// Who asks.
+    pub const fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// What they get.
+    pub const fn cache(&self) -> &Cache<E> {
+        &self.cache
+    }
+
+    /// Returns when credentials of `workload` are in memory.
+    ///
+    /// # Errors
+    /// Those of [`Cache::credentials`].
+    ///
+    /// # Cancel safety
+    /// Safe: the exchange goes on.
+    pub async fn first_exchange(&self, workload: &Arc<Workload>) -> Result<(), Error> {
+        self.cache.credentials(workload).await.map(|_served| ())
+    }
+}
+
+impl<E: Exchange> Authority for Broker<E> {
+    async fn credentials(
+        &self,
+        authorization: Option<&[u8]>,
+        listener: Option<&PodUid>,
+    ) -> Result<(Credentials, Outcome), Error> {
+        let workload = self.verifier.verify(authorization, listener).await?;
+        let served = self.cache.credentials(&workload).await?;
+        Ok((served.credentials, served.outcome))
+    }
+}

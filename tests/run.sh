@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Everything that CI checks, in one run: `make test`.
+#
+# Every step runs, also after one has failed, so that one run shows all that is wrong. A step that
+# runs tests counts each of them; any other step counts as one. The last line sums up.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+# Network namespaces need root, or a user namespace in which one is root.
+if [ "$(id -u)" != 0 ] && [ -z "${CAIOS_IN_USERNS:-}" ]; then
+    echo "not root: making network namespaces in a user namespace of our own"
+    CAIOS_IN_USERNS=1 exec unshare --user --map-root-user -- "$0" "$@"
+fi
+
+logs=target/test-logs
+mkdir -p "$logs"
+passed=0 failed=0 failures=()
+started=$SECONDS
+
+# step NAME COMMAND…: runs one step, shows it while it works, and counts it.
+step() {
+    local name=$1 log=$logs/${1// /-}.log begun=$SECONDS
+    shift
+    printf '\n==> %s: %s\n' "$name" "$*"
+    "$@" 2>&1 | tee "$log"
+    local status=${PIPESTATUS[0]} ok bad
+    ok=$(awk '/^test result:/ {n += $4} END {print n + 0}' "$log")
+    bad=$(awk '/^test result:/ {n += $6} END {print n + 0}' "$log")
+    if [ "$status" != 0 ]; then
+        failures+=("$name")
+        [ "$bad" != 0 ] || bad=1
+    elif [ "$ok" = 0 ]; then
+        ok=1
+    fi
+    passed=$((passed + ok)) failed=$((failed + bad))
+    printf -- '--- %s: %s in %ss\n' "$name" "$([ "$status" = 0 ] && echo ok || echo FAILED)" \
+        "$((SECONDS - begun))"
+}
+
+export CARGO_TERM_COLOR=never
+export RUSTDOCFLAGS="-D warnings ${RUSTDOCFLAGS:-}"
+
+step tools tests/tools/fetch.sh
+step format cargo fmt --all --check
+step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+step docs cargo doc --workspace --no-deps --document-private-items --locked --quiet
+step dependencies target/tools/deny/bin/cargo-deny check -D warnings bans licenses sources
+step "unit and component tests" cargo test --workspace --locked --quiet
+step "shipped binaries" tests/binaries.sh
+step "client tests" cargo test --package tests --test clients --locked -- --test-threads 2
+step demo tests/demo.sh
+
+printf '\n%s in %s min; logs of every step: %s\n' \
+    "$([ "$failed" = 0 ] && echo 'all green' || echo "failed: ${failures[*]}")" \
+    "$(((SECONDS - started + 59) / 60))" "$logs"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

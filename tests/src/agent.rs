@@ -1,0 +1,148 @@
+//! The agent as a child process on a node.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::binaries;
+use crate::http::{self, Answer};
+use crate::namespace::Namespace;
+use crate::wait;
+
+/// Where every agent of the tests has its metrics, in its own network namespace.
+pub const ADMIN: &str = "127.0.0.1:9469";
+
+/// A running agent. Killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    node: Arc<Namespace>,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts `caios-agent run` with `arguments` and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time; the error shows its log.
+    pub fn start(node: &Arc<Namespace>, arguments: &[String], log: &Path) -> anyhow::Result<Self> {
+        let agent = Self::spawn(node, arguments, log)?;
+        wait::until("the agent is ready", Duration::from_secs(20), || {
+            agent
+                .admin("/readyz")
+                .is_ok_and(|answer| answer.status == 200)
+        })
+        .with_context(|| format!("the agent's log:\n{}", agent.log()))?;
+        Ok(agent)
+    }
+
+    /// Starts `caios-agent run` with `arguments` and waits for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(node: &Arc<Namespace>, arguments: &[String], log: &Path) -> anyhow::Result<Self> {
+        let output = File::options().create(true).append(true).open(log)?;
+        let mut command = Command::new(binaries::agent());
+        command.arg("run").args(arguments).stdin(Stdio::null());
+        command.stdout(output.try_clone()?).stderr(output);
+        let child = node
+            .call(move || command.spawn())
+            .context("failed to start the agent")?;
+        Ok(Self {
+            node: Arc::clone(node),
+            child,
+            log: log.to_owned(),
+        })
+    }
+
+    /// Asks the admin port.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn admin(&self, path: &str) -> anyhow::Result<Answer> {
+        let path = path.to_owned();
+        self.node
+            .run(async move { http::get(ADMIN.parse()?, &path, None).await })
+    }
+
+    /// The value of one series, named as Prometheus shows it.
+    ///
+    /// # Errors
+    /// When the agent does not answer or has no such series.
+    pub fn metric(&self, series: &str) -> anyhow::Result<f64> {
+        let value = self.series(series)?;
+        value
+            .parse()
+            .with_context(|| format!("`{series}` has the value `{value}`"))
+    }
+
+    fn series(&self, series: &str) -> anyhow::Result<String> {
+        let metrics = self.admin("/metrics")?.body;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let Some(value) = line else {
+            bail!("no series `{series}` in:\n{metrics}")
+        };
+        Ok(value.to_owned())
+    }
+
+    /// The value of one series that counts things, named as Prometheus shows it.
+    ///
+    /// # Panics
+    /// When the agent does not answer, or has no such series of whole numbers.
+    #[expect(
+        clippy::expect_used,
+        reason = "a series that is missing is the test's failure"
+    )]
+    pub fn count(&self, series: &str) -> u64 {
+        let text = self.series(series).expect("the agent shows the series");
+        text.parse().expect("the series counts in whole numbers")
+    }
+
+    /// What the agent has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end, and waits.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
+        let id = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(id, Signal::SIGTERM)?;
+        self.ended()
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        let mut status = None;
+        wait::until("the agent ends", Duration::from_secs(30), || {
+            status = self.child.try_wait().ok().flatten();
+            status.is_some()
+        })?;
+        status.context("the agent ended")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

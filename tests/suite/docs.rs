@@ -1,0 +1,95 @@
+//! The documentation names what is there, and nothing else.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use tests::binaries;
+use tests::node::Node;
+
+const README: &str = include_str!("../../README.md");
+const ARCHITECTURE: &str = include_str!("../../ARCHITECTURE.md");
+
+/// The metrics that the table in README names.
+fn documented_metrics() -> BTreeSet<String> {
+    let table = README
+        .split("## Metrics")
+        .nth(1)
+        .unwrap()
+        .split("\n## ")
+        .next()
+        .unwrap();
+    table
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("| `")?.split('`').next()?.to_owned()))
+        .collect()
+}
+
+#[test]
+fn every_metric_is_documented_and_every_documented_metric_is_there() {
+    let node = Node::new().unwrap();
+    let agent = node.agent(&[]).unwrap();
+    let exported: BTreeSet<String> = agent
+        .admin("/metrics")
+        .unwrap()
+        .body
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE caios_agent_")?.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(exported, documented_metrics());
+}
+
+#[test]
+fn every_flag_that_the_documents_name_is_there_with_its_default() {
+    let help = Command::new(binaries::agent())
+        .args(["run", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let mut named = 0;
+    for line in README.lines().chain(ARCHITECTURE.lines()) {
+        for flag in line
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter_map(|code| code.split(' ').next())
+        {
+            let ours = flag.starts_with("--") && !["--help", "--user"].contains(&flag);
+            if ours {
+                named += 1;
+                assert!(
+                    help.contains(flag),
+                    "`{flag}` is documented, but `run --help` has no such flag"
+                );
+            }
+        }
+        let Some(row) = line.strip_prefix("| `--") else {
+            continue;
+        };
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let default = cells[1].trim_matches('`');
+        if !["–", "empty", "the issuer"].contains(&default) {
+            let flag = cells[0].trim_end_matches('`');
+            let shown = help.split(&format!("--{flag} ")).nth(1).unwrap();
+            let shown = shown.split("\n      --").next().unwrap();
+            assert!(
+                shown.contains(&format!("[default: {default}]")),
+                "--{flag}: {default}: {shown}"
+            );
+        }
+    }
+    assert!(named > 10, "the documents name only {named} flags");
+}
+
+#[test]
+fn exit_codes_of_caios_enroll_are_in_its_help() {
+    let help = Command::new(binaries::enroll())
+        .arg("--help")
+        .output()
+        .unwrap();
+    assert!(help.status.success());
+    let help = String::from_utf8([help.stdout, help.stderr].concat()).unwrap();
+    for code in ["64", "66", "69", "77"] {
+        assert!(help.contains(code), "exit code {code} is not in:\n{help}");
+    }
+}

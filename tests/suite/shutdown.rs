@@ -1,0 +1,107 @@
+//! How the agent starts and ends, as an operator sees it.
+
+use std::time::Duration;
+
+use standin::{Behaviour, Scope};
+use tests::node::Node;
+use tests::wait;
+
+#[test]
+fn a_bad_configuration_is_reported_whole_with_exit_code_64_before_anything_is_bound() {
+    let node = Node::new().unwrap();
+    let arguments = [
+        "--hold-limit=never",
+        "--min-remaining=99h",
+        "--api-url=https://oidc.cks.coreweave.com/id/1",
+        "--max-pods=0",
+        "--attribute=no-value",
+    ]
+    .map(str::to_owned);
+    let public = format!("--public-directory={}", node.public_directory().display());
+    let arguments = [arguments.to_vec(), vec![public]].concat();
+    let mut agent = node.spawn_agent(&arguments).unwrap();
+    assert_eq!(agent.ended().unwrap().code(), Some(64));
+    let log = agent.log();
+    for problem in [
+        "--hold-limit",
+        "--min-remaining",
+        "--api-url",
+        "--max-pods",
+        "--attribute",
+        "--org-id",
+        "--issuer",
+    ] {
+        assert!(log.contains(problem), "{problem} is not reported:\n{log}");
+    }
+    assert_eq!(
+        std::fs::read_dir(node.public_directory()).unwrap().count(),
+        0
+    );
+}
+
+#[test]
+fn an_unknown_flag_is_a_usage_error_too() {
+    let node = Node::new().unwrap();
+    let mut agent = node.spawn_agent(&["--no-such-flag".to_owned()]).unwrap();
+    assert_eq!(agent.ended().unwrap().code(), Some(64));
+}
+
+#[test]
+fn sigterm_lets_requests_in_flight_end_and_exits_0() {
+    let node = Node::new().unwrap();
+    let mut agent = node.agent(&[]).unwrap();
+    let pod = node.pod("trainer", "train-0").unwrap();
+    node.standin()
+        .behave(Scope::default(), Behaviour::Delay(Duration::from_secs(3)));
+    assert!(pod.enroll("30s").unwrap().status.success());
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| pod.credentials().unwrap());
+        wait::until("the request is held", Duration::from_secs(10), || {
+            agent.count("caios_agent_held_requests") >= 1
+        })
+        .unwrap();
+        assert_eq!(
+            agent.terminate().unwrap().code(),
+            Some(0),
+            "{}",
+            agent.log()
+        );
+        assert_eq!(asked.join().unwrap().status, 200);
+    });
+}
+
+#[test]
+fn a_restarted_agent_takes_its_sockets_back_and_pods_enrol_again() {
+    let node = Node::new().unwrap();
+    let mut agent = node.agent(&[]).unwrap();
+    let pod = node.enrolled_pod("trainer", "train-0").unwrap();
+    assert_eq!(agent.terminate().unwrap().code(), Some(0));
+    let _agent = node.agent(&[]).unwrap();
+    assert!(pod.enroll("10s").unwrap().status.success());
+    assert_eq!(pod.credentials().unwrap().status, 200);
+}
+
+#[test]
+fn readiness_waits_for_the_issuers_keys_and_liveness_does_not() {
+    let node = Node::new().unwrap();
+    let mut arguments = node.agent_arguments();
+    arguments.extend([
+        "--jwks-file".to_owned(),
+        "/nonexistent/jwks.json".to_owned(),
+    ]);
+    let from = arguments
+        .iter()
+        .position(|argument| argument == "issuer")
+        .unwrap();
+    arguments[from] = "file".to_owned();
+    let agent = node.spawn_agent(&arguments).unwrap();
+    wait::until("the agent is alive", Duration::from_secs(20), || {
+        agent
+            .admin("/livez")
+            .is_ok_and(|answer| answer.status == 200)
+    })
+    .unwrap();
+    let ready = agent.admin("/readyz").unwrap();
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("keys"), "{ready:?}");
+}
