@@ -15,7 +15,7 @@ if [ "$(id -u)" != 0 ] && [ -z "${CAIOS_IN_USERNS:-}" ]; then
 fi
 
 echo "==> AWS CLI and boto3, pinned, under target/tools"
-tests/tools/fetch.sh base aws
+PYTHON_CLIENTS="aws boto3" tests/tools/fetch.sh base python
 echo "==> building the agent, caios-enroll and the stand-in (some minutes the first time)"
-cargo build --release --locked --package agent --package enroll --package tests --bins
+cargo build --release --locked --package agent --package enroll --package tests --bin caios-agent --bin caios-enroll --bin demo
 exec target/x86_64-unknown-linux-gnu/release/demo "$@"

@@ -3,15 +3,15 @@
 //! Label values come from the enums in `labels.rs` alone: nothing that a Pod sends can make a new
 //! series, and every series exists from the start with the value 0.
 
+mod families;
 mod labels;
 
-use std::marker::PhantomData;
-
-use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
+
+use self::families::Factory;
+pub use self::families::{Counters, ExchangeCounters, Gauges, Histograms};
 
 pub use labels::{
     AcceptLimit, Delivery, EnrolmentOutcome, ExchangeOutcome, JwksOutcome, Label, Method, Outcome,
@@ -28,71 +28,6 @@ const EXCHANGE_BUCKETS: &[f64] = &[0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.
 const ENROLMENT_BUCKETS: &[f64] = &[
     0.000_5, 0.001, 0.002_5, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5,
 ];
-
-/// Counters of one name, one for each value of `L`.
-#[derive(Clone, Debug)]
-pub struct Counters<L> {
-    children: Vec<IntCounter>,
-    label: PhantomData<L>,
-}
-
-impl<L: Label> Counters<L> {
-    /// The counter of one label value.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "one child for each value in `L::ALL`"
-    )]
-    pub fn of(&self, value: L) -> &IntCounter {
-        &self.children[value.index()]
-    }
-}
-
-/// Histograms of one name, one for each value of `L`.
-#[derive(Clone, Debug)]
-pub struct Histograms<L> {
-    children: Vec<Histogram>,
-    label: PhantomData<L>,
-}
-
-impl<L: Label> Histograms<L> {
-    /// The histogram of one label value.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "one child for each value in `L::ALL`"
-    )]
-    pub fn of(&self, value: L) -> &Histogram {
-        &self.children[value.index()]
-    }
-}
-
-/// Gauges of one name, one for each value of `L`.
-#[derive(Clone, Debug)]
-pub struct Gauges<L> {
-    children: Vec<IntGauge>,
-    label: PhantomData<L>,
-}
-
-impl<L: Label> Gauges<L> {
-    /// The gauge of one label value.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "one child for each value in `L::ALL`"
-    )]
-    pub fn of(&self, value: L) -> &IntGauge {
-        &self.children[value.index()]
-    }
-}
-
-/// Counters by exchange method and outcome.
-#[derive(Clone, Debug)]
-pub struct ExchangeCounters(IntCounterVec);
-
-impl ExchangeCounters {
-    /// The counter of one method and outcome.
-    pub fn of(&self, method: Method, outcome: ExchangeOutcome) -> IntCounter {
-        self.0.with_label_values(&[method.text(), outcome.text()])
-    }
-}
 
 /// The agent's metrics. A cheap clone: all clones count into the same series.
 #[derive(Clone, Debug)]
@@ -146,7 +81,7 @@ impl Metrics {
     /// # Errors
     /// [`prometheus::Error`] when `registry` has a metric of one of these names already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let make = Factory { registry };
+        let make = Factory::new(registry);
         let build_info = Opts::new(
             "caios_agent_build_info",
             "Always 1; the label has the version.",
@@ -178,7 +113,7 @@ impl Metrics {
                 REQUEST_BUCKETS,
             )?,
             held_requests: make.gauge("held_requests", "Requests held for a first exchange.")?,
-            exchange_requests: ExchangeCounters(exchange_requests),
+            exchange_requests: ExchangeCounters::new(exchange_requests),
             exchange_duration: make.histograms(
                 "exchange_duration_seconds",
                 "Seconds that a call to CoreWeave's API took.",
@@ -224,72 +159,6 @@ impl Metrics {
                 "Log lines held back by a rate limit.",
             )?,
             panics: make.counter("panics_total", "Panics that were caught.")?,
-        })
-    }
-}
-
-/// Makes metrics of one prefix and registers them.
-struct Factory<'a> {
-    registry: &'a Registry,
-}
-
-impl Factory<'_> {
-    fn register<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn opts(name: &str, help: &str) -> Opts {
-        Opts::new(format!("caios_agent_{name}"), help)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.register(IntCounter::with_opts(Self::opts(name, help))?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.register(IntGauge::with_opts(Self::opts(name, help))?)
-    }
-
-    fn counters<L: Label>(&self, name: &str, help: &str) -> Result<Counters<L>, prometheus::Error> {
-        let vec = self.register(IntCounterVec::new(Self::opts(name, help), &[L::NAME])?)?;
-        let children = L::ALL
-            .iter()
-            .map(|l| vec.with_label_values(&[l.text()]))
-            .collect();
-        Ok(Counters {
-            children,
-            label: PhantomData,
-        })
-    }
-
-    fn gauges<L: Label>(&self, name: &str, help: &str) -> Result<Gauges<L>, prometheus::Error> {
-        let vec = self.register(IntGaugeVec::new(Self::opts(name, help), &[L::NAME])?)?;
-        let children = L::ALL
-            .iter()
-            .map(|l| vec.with_label_values(&[l.text()]))
-            .collect();
-        Ok(Gauges {
-            children,
-            label: PhantomData,
-        })
-    }
-
-    fn histograms<L: Label>(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-    ) -> Result<Histograms<L>, prometheus::Error> {
-        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(buckets.to_vec());
-        let vec = self.register(HistogramVec::new(opts, &[L::NAME])?)?;
-        let children = L::ALL
-            .iter()
-            .map(|l| vec.with_label_values(&[l.text()]))
-            .collect();
-        Ok(Histograms {
-            children,
-            label: PhantomData,
         })
     }
 }

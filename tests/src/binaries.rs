@@ -26,7 +26,8 @@ pub fn rust_client() -> PathBuf {
         .clone()
 }
 
-/// Builds one binary: `cargo test` builds those of other packages for nobody.
+/// Builds one binary: `cargo test` builds those of other packages for nobody. What runs outside of
+/// cargo, as the demo does, finds its binaries built beside it.
 #[expect(clippy::expect_used, reason = "without the binary no test can go on")]
 fn build(package: &str, binary: &str) -> PathBuf {
     let running = std::env::current_exe().expect("a test knows its own path");
@@ -36,8 +37,17 @@ fn build(package: &str, binary: &str) -> PathBuf {
         .skip(1)
         .find(|directory| !directory.ends_with("deps"))
         .expect("a binary stands in a directory");
-    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
-    cargo.args([
+    let built = profile.join(binary);
+    let Some(cargo) = std::env::var_os("CARGO") else {
+        assert!(
+            built.exists(),
+            "`{}` is missing: build it first",
+            built.display()
+        );
+        return built;
+    };
+    let mut build = Command::new(cargo);
+    build.args([
         "build",
         "--quiet",
         "--locked",
@@ -46,14 +56,14 @@ fn build(package: &str, binary: &str) -> PathBuf {
         "--bin",
         binary,
     ]);
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.ends_with("release") {
-        cargo.arg("--release");
+        build.arg("--release");
     }
-    let built = cargo.status().is_ok_and(|status| status.success());
+    let done = build.status().is_ok_and(|status| status.success());
     assert!(
-        built,
+        done,
         "failed to build `{binary}`: see cargo's message above"
     );
-    profile.join(binary)
+    built
 }

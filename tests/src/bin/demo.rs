@@ -96,7 +96,7 @@ impl Demo {
     fn put_and_get(&self) -> anyhow::Result<()> {
         step("boto3 in every Pod: 50 MB written and read back with checksums");
         for pod in &self.pods {
-            let line = client(pod, "put-get", &["--megabytes", "50"])?;
+            let line = client_of(pod, "put-get", "checkpoint", &["--megabytes", "50"])?;
             let line: serde_json::Value = serde_json::from_str(&line)?;
             println!(
                 "    {}: put {} MB/s, get {} MB/s, sha256 equal: {}",
@@ -262,8 +262,13 @@ fn run_script() -> PathBuf {
 
 /// Runs a real client inside a Pod; what it prints when it succeeds.
 fn client(pod: &Pod, name: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    client_of(pod, name, "object", arguments)
+}
+
+/// The same with the S3 object `key`.
+fn client_of(pod: &Pod, name: &str, key: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let mut command: Command = pod.command(run_script());
-    command.arg(name).args(arguments);
+    command.arg(name).args(arguments).env("S3_KEY", key);
     let output = pod.output(command)?;
     if !output.status.success() {
         print_output(&output);

@@ -3,7 +3,8 @@
 
 # The oldest Python that the pinned versions accept.
 python_minimum=3.11
-python_families=(aws boto3 s3fs arrow obstore)
+# Which clients: the demo needs two of them alone.
+read -ra python_families <<<"${PYTHON_CLIENTS:-aws boto3 s3fs arrow obstore}"
 
 fetch_python() {
     local family stamp
@@ -28,12 +29,17 @@ fill_python() {
 }
 
 versions_python() {
-    row python "$("$tools/boto3/bin/python" -c 'import platform; print(platform.python_version())')"
-    row aws-cli "$("$tools/aws/bin/aws" --version | sed 's|aws-cli/\([^ ]*\).*|\1|')"
-    python_row boto3 boto3 boto3 botocore
-    python_row s3fs s3fs s3fs aiobotocore
-    python_row pyarrow arrow pyarrow
-    python_row obstore obstore obstore
+    row python "$("$tools/${python_families[0]}/bin/python" -c 'import platform; print(platform.python_version())')"
+    local family
+    for family in "${python_families[@]}"; do
+        case $family in
+            aws) row aws-cli "$("$tools/aws/bin/aws" --version | sed 's|aws-cli/\([^ ]*\).*|\1|')" ;;
+            boto3) python_row boto3 boto3 boto3 botocore ;;
+            s3fs) python_row s3fs s3fs s3fs aiobotocore ;;
+            arrow) python_row pyarrow arrow pyarrow ;;
+            obstore) python_row obstore obstore obstore ;;
+        esac
+    done
 }
 
 # python_row NAME FAMILY PACKAGE…: the versions of the packages as installed.
