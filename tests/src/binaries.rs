@@ -37,14 +37,14 @@ fn build(package: &str, binary: &str) -> PathBuf {
         .skip(1)
         .find(|directory| !directory.ends_with("deps"))
         .expect("a binary stands in a directory");
-    let built = profile.join(binary);
+    let path = profile.join(binary);
     let Some(cargo) = std::env::var_os("CARGO") else {
         assert!(
-            built.exists(),
+            path.exists(),
             "`{}` is missing: build it first",
-            built.display()
+            path.display()
         );
-        return built;
+        return path;
     };
     let mut build = Command::new(cargo);
     build.args([
@@ -65,5 +65,5 @@ fn build(package: &str, binary: &str) -> PathBuf {
         done,
         "failed to build `{binary}`: see cargo's message above"
     );
-    built
+    path
 }
