@@ -13,7 +13,8 @@ use super::budget::Budget;
 use super::policy::Policy;
 use super::urgency::Urgency;
 
-/// Lets exchanges through: so many at once, retries within a budget, renewals not while the issuer
+/// Lets exchanges through: so many at once, a quarter of them for held requests alone, retries
+/// within a budget, renewals not while the issuer
 /// throttles, and next to nothing while the breaker is open.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -109,7 +110,12 @@ impl Gate {
         {
             return Err(blocked(Some(until)));
         }
-        if state.in_flight >= state.max_in_flight {
+        // Renewals have hours; behind them, if they hang, held requests would pass their limit.
+        let places = match urgency {
+            Urgency::Held => state.max_in_flight,
+            Urgency::Background => state.max_in_flight - state.max_in_flight / 4,
+        };
+        if state.in_flight >= places {
             return Err(blocked(None));
         }
         let is_probe = match state.breaker.passage(urgency, now) {
@@ -174,5 +180,42 @@ impl Drop for Permit {
         self.gate.breaker_open.set(state.breaker.is_open().into());
         drop(guard);
         self.gate.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(gate: &Arc<Gate>, urgency: Urgency, permits: &mut Vec<Permit>) -> usize {
+        let before = permits.len();
+        while let Ok(permit) = gate.admit(urgency, false, Instant::now()) {
+            permits.push(permit);
+        }
+        permits.len() - before
+    }
+
+    fn gate(max_exchanges: usize) -> Arc<Gate> {
+        let policy = Policy {
+            max_exchanges,
+            ..Policy::default()
+        };
+        let gauge = IntGauge::new("open", "Not registered.").unwrap();
+        Arc::new(Gate::new(&policy, gauge, Rng::with_seed(1)))
+    }
+
+    #[tokio::test]
+    async fn renewals_that_hang_leave_places_to_held_requests() {
+        let (gate, mut permits) = (gate(16), Vec::new());
+        assert_eq!(admitted(&gate, Urgency::Background, &mut permits), 12);
+        assert_eq!(admitted(&gate, Urgency::Held, &mut permits), 4);
+        permits.clear();
+        assert_eq!(admitted(&gate, Urgency::Held, &mut permits), 16);
+    }
+
+    #[tokio::test]
+    async fn the_only_place_is_for_renewals_too() {
+        let (gate, mut permits) = (gate(1), Vec::new());
+        assert_eq!(admitted(&gate, Urgency::Background, &mut permits), 1);
     }
 }
