@@ -78,7 +78,7 @@ pub(super) fn refused(status: u16, said: &str, identity: &Identity, settings: &S
     let org_id = &settings.org_id;
     let advice = match status {
         400 => format!(
-            "sent were organisation `{org_id}` and a lifetime of {} s: check `--org-id` and `--duration`",
+            "sent were organisation `{org_id}` and a lifetime of {} s: check `--org-id` and `--credential-duration`",
             settings.duration.as_secs()
         ),
         401 => format!(
