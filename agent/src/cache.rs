@@ -111,7 +111,7 @@ impl<E: Exchange> Cache<E> {
     /// Safe: the exchange goes on and its credentials are kept.
     pub async fn credentials(&self, workload: &Arc<Workload>) -> Result<Served, Error> {
         let shared = &self.0;
-        let entry = loop {
+        loop {
             let entry = shared.entry(&workload.identity);
             match entry.ask(workload, Instant::now(), shared.clock.now()) {
                 Found::Credentials(credentials) => {
@@ -125,11 +125,15 @@ impl<E: Exchange> Cache<E> {
                     flight::start(shared, &entry);
                     return Err(error);
                 }
-                Found::Nothing => break entry,
-                Found::Retired => shared.remove(&entry),
+                Found::Nothing => {
+                    if let Some(result) = shared.wait(&entry, workload).await {
+                        return result;
+                    }
+                }
+                Found::Retired => {}
             }
-        };
-        shared.wait(&entry, workload).await
+            shared.remove(&entry);
+        }
     }
 
     /// Forgets a Pod that has ended. With the last Pod of an identity its credentials leave memory
@@ -161,7 +165,8 @@ impl<E: Exchange> Cache<E> {
         metrics.seconds_until_first_expiry.set(seconds);
     }
 
-    /// Frees what was dropped and refreshes the gauges, until `shutdown`; then ends renewals and
+    /// Frees what was dropped, renews what a wall clock that was set forth has made due, and
+    /// refreshes the gauges, until `shutdown`; then ends renewals and
     /// exchanges, and answers requests that are held with [`Error::Unavailable`].
     ///
     /// # Cancel safety
@@ -171,6 +176,10 @@ impl<E: Exchange> Cache<E> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
             self.0.identities.run_pending_tasks();
+            let (now, wall) = (Instant::now(), self.0.clock.now());
+            for (_, entry) in &self.0.identities {
+                entry.wake_if_due(now, wall);
+            }
             self.observe();
         }
         self.0.closing.cancel();
@@ -202,40 +211,43 @@ impl<E: Exchange> Shared<E> {
         });
     }
 
+    /// Holds a request until there is an answer. [`None`] when the entry has left the cache before
+    /// the wait began: its successor is the one to ask.
     async fn wait(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
         workload: &Workload,
-    ) -> Result<Served, Error> {
+    ) -> Option<Result<Served, Error>> {
         // Even for a request that cannot wait: the flight also takes the entry out in the end.
         flight::start(self, entry);
         let Ok(_place) = self.places.try_acquire() else {
-            return Err(unavailable(entry, "too many requests wait for credentials"));
+            let reason = "too many requests wait for credentials";
+            return Some(Err(unavailable(entry, reason)));
         };
+        let waiting = entry.join()?;
         let _held = Counted::new(&self.metrics.held_requests);
-        let waiting = entry.join();
         let end = Instant::now() + self.policy.hold_limit;
         loop {
             let settled = entry.settled();
             match entry.look(workload, Instant::now(), self.clock.now()) {
                 Found::Credentials(credentials) => {
                     let outcome = waiting.outcome;
-                    return Ok(Served {
+                    return Some(Ok(Served {
                         credentials,
                         outcome,
-                    });
+                    }));
                 }
-                Found::Refusal(error) => return Err(error),
+                Found::Refusal(error) => return Some(Err(error)),
                 Found::Nothing | Found::Retired => {}
             }
             let settled = self.closing.run_until_cancelled(settled);
             match timeout_at(end, settled).await {
                 Ok(Some(())) => {}
-                Ok(None) => return Err(unavailable(entry, "the agent shuts down")),
+                Ok(None) => return Some(Err(unavailable(entry, "the agent shuts down"))),
                 Err(_) => {
                     let limit = self.policy.hold_limit.as_secs_f32();
                     let reason = format!("no credentials within {limit} s");
-                    return Err(unavailable(entry, &reason));
+                    return Some(Err(unavailable(entry, &reason)));
                 }
             }
         }
