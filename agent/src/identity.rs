@@ -64,7 +64,7 @@ impl Default for Settings {
             audiences: Vec::new(),
             node: None,
             leeway: Duration::from_mins(1),
-            memo_capacity: 1024,
+            memo_capacity: 4096,
         }
     }
 }

@@ -175,13 +175,16 @@ pub struct RunArgs {
     /// Identities in memory; 1 to 100000.
     #[arg(long, env = "CAIOS_AGENT_MAX_IDENTITIES", value_name = "COUNT", default_value = "1024", value_parser = count(), help_heading = "Cache")]
     pub max_identities: Flag<u64>,
+    /// Pods whose token is kept for the renewals of one identity; 1 to 100000.
+    #[arg(long, env = "CAIOS_AGENT_MAX_PODS_PER_IDENTITY", value_name = "COUNT", default_value = "512", value_parser = count(), help_heading = "Cache")]
+    pub max_pods_per_identity: Flag<u64>,
     /// Requests that may wait for first exchanges at once; 1 to 100000.
     #[arg(long, env = "CAIOS_AGENT_MAX_HELD_REQUESTS", value_name = "COUNT", default_value = "4096", value_parser = count(), help_heading = "Cache")]
     pub max_held_requests: Flag<u64>,
     /// Exchanges in flight at once; 1 to 1000.
     #[arg(long, env = "CAIOS_AGENT_MAX_EXCHANGES", value_name = "COUNT", default_value = "16", value_parser = count(), help_heading = "Cache")]
     pub max_exchanges: Flag<u64>,
-    /// How long a refusal is remembered; 0s to 5m.
+    /// How long a refusal is remembered; 1s to 5m.
     #[arg(long, env = "CAIOS_AGENT_REFUSAL_MEMORY", value_name = "DURATION", default_value = "5s", value_parser = duration(), help_heading = "Cache")]
     pub refusal_memory: Flag<Duration>,
 

@@ -44,7 +44,7 @@ impl Settings {
             attributes: BTreeMap::new(),
             ca_file: None,
             connect_timeout: Duration::from_secs(2),
-            timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(6),
         }
     }
 
