@@ -12,6 +12,7 @@ mod entry;
 mod flight;
 mod gate;
 mod held;
+mod hold;
 mod policy;
 #[cfg(test)]
 mod script;
@@ -27,14 +28,13 @@ use std::time::Duration;
 use fastrand::Rng;
 use moka::policy::EvictionPolicy;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::entry::{Entry, Found};
 use self::gate::Gate;
 pub use self::policy::Policy;
-use self::urgency::Urgency;
 use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::Error;
@@ -73,8 +73,7 @@ impl<E: Exchange> Cache<E> {
     /// Its work stops when [`keep`](Self::keep) ends.
     pub fn new(exchange: E, policy: Policy, clock: Clock, metrics: Metrics) -> Self {
         let mut rng = policy.seed.map_or_else(Rng::new, Rng::with_seed);
-        let breaker_open = metrics.exchange_breaker_open.clone();
-        let gate = Arc::new(Gate::new(&policy, breaker_open, rng.fork()));
+        let gate = Arc::new(Gate::new(&policy, &metrics, rng.fork()));
         // The default policy turns newcomers away while others are asked for more often.
         let identities = moka::sync::Cache::builder()
             .max_capacity(policy.max_identities)
@@ -126,7 +125,7 @@ impl<E: Exchange> Cache<E> {
                     return Err(error);
                 }
                 Found::Nothing => {
-                    if let Some(result) = shared.wait(&entry, workload).await {
+                    if let Some(result) = shared.hold(&entry, workload).await {
                         return result;
                     }
                 }
@@ -209,77 +208,6 @@ impl<E: Exchange> Shared<E> {
             Some(known) if Arc::ptr_eq(known.value(), entry) => Op::Remove,
             _ => Op::Nop,
         });
-    }
-
-    /// Holds a request until there is an answer. [`None`] when the entry has left the cache before
-    /// the wait began: its successor is the one to ask.
-    async fn wait(
-        self: &Arc<Self>,
-        entry: &Arc<Entry>,
-        workload: &Workload,
-    ) -> Option<Result<Served, Error>> {
-        // Even for a request that cannot wait: the flight also takes the entry out in the end.
-        flight::start(self, entry);
-        let Ok(_place) = self.places.try_acquire() else {
-            let reason = "too many requests wait for credentials";
-            return Some(Err(unavailable(entry, reason)));
-        };
-        let waiting = entry.join()?;
-        let _held = Counted::new(&self.metrics.held_requests);
-        let end = Instant::now() + self.policy.hold_limit;
-        loop {
-            let settled = entry.settled();
-            match entry.look(workload, Instant::now(), self.clock.now()) {
-                Found::Credentials(credentials) => {
-                    let outcome = waiting.outcome;
-                    return Some(Ok(Served {
-                        credentials,
-                        outcome,
-                    }));
-                }
-                Found::Refusal(error) => return Some(Err(error)),
-                Found::Nothing | Found::Retired => {}
-            }
-            let settled = self.closing.run_until_cancelled(settled);
-            match timeout_at(end, settled).await {
-                Ok(Some(())) => {}
-                Ok(None) => return Some(Err(unavailable(entry, "the agent shuts down"))),
-                Err(_) => {
-                    let limit = self.policy.hold_limit.as_secs_f32();
-                    let reason = format!("no credentials within {limit} s");
-                    return Some(Err(unavailable(entry, &reason)));
-                }
-            }
-        }
-    }
-}
-
-fn unavailable(entry: &Entry, reason: &str) -> Error {
-    let last = entry.last_failure();
-    let last = last.as_deref().unwrap_or("no exchange has ended yet");
-    let now = Instant::now();
-    let next = entry.not_before(Urgency::Held).unwrap_or(now);
-    Error::Unavailable {
-        reason: format!("{reason} for `{}`: {last}", entry.identity.principal()),
-        retry_after: next
-            .saturating_duration_since(now)
-            .max(Duration::from_secs(1)),
-    }
-}
-
-/// One more in a gauge, until dropped.
-struct Counted<'a>(&'a prometheus::IntGauge);
-
-impl<'a> Counted<'a> {
-    fn new(gauge: &'a prometheus::IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

@@ -12,6 +12,7 @@ use super::breaker::{Breaker, Passage};
 use super::budget::Budget;
 use super::policy::Policy;
 use super::urgency::Urgency;
+use crate::metrics::Metrics;
 
 /// Lets exchanges through: so many at once, a quarter of them for held requests alone, retries
 /// within a budget, renewals not while the issuer
@@ -21,6 +22,7 @@ pub(super) struct Gate {
     state: Mutex<State>,
     changed: Notify,
     breaker_open: IntGauge,
+    in_flight: IntGauge,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,7 @@ pub(super) enum Ending {
 }
 
 impl Gate {
-    pub(super) fn new(policy: &Policy, breaker_open: IntGauge, rng: Rng) -> Self {
+    pub(super) fn new(policy: &Policy, metrics: &Metrics, rng: Rng) -> Self {
         let state = State {
             breaker: Breaker::new(
                 policy.breaker_threshold,
@@ -75,7 +77,8 @@ impl Gate {
         Self {
             state: Mutex::new(state),
             changed: Notify::new(),
-            breaker_open,
+            breaker_open: metrics.exchange_breaker_open.clone(),
+            in_flight: metrics.exchanges_in_flight.clone(),
         }
     }
 
@@ -136,6 +139,7 @@ impl Gate {
             }
         };
         state.in_flight += 1;
+        self.in_flight.inc();
         Ok(Permit {
             gate: Arc::clone(self),
             is_probe,
@@ -165,6 +169,7 @@ impl Drop for Permit {
         let mut guard = self.gate.state();
         let state = &mut *guard;
         state.in_flight -= 1;
+        self.gate.in_flight.dec();
         match self.ending {
             Some(Ending::Answered) => state.breaker.answered(),
             Some(Ending::Failed) if !self.is_probe => state.breaker.failed(now, &mut state.rng),
@@ -200,8 +205,8 @@ mod tests {
             max_exchanges,
             ..Policy::default()
         };
-        let gauge = IntGauge::new("open", "Not registered.").unwrap();
-        Arc::new(Gate::new(&policy, gauge, Rng::with_seed(1)))
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        Arc::new(Gate::new(&policy, &metrics, Rng::with_seed(1)))
     }
 
     #[tokio::test]
@@ -209,7 +214,9 @@ mod tests {
         let (gate, mut permits) = (gate(16), Vec::new());
         assert_eq!(admitted(&gate, Urgency::Background, &mut permits), 12);
         assert_eq!(admitted(&gate, Urgency::Held, &mut permits), 4);
+        assert_eq!(gate.in_flight.get(), 16);
         permits.clear();
+        assert_eq!(gate.in_flight.get(), 0);
         assert_eq!(admitted(&gate, Urgency::Held, &mut permits), 16);
     }
 
