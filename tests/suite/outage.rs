@@ -7,6 +7,7 @@ use shared::contract;
 use standin::{Behaviour, CutPoint, Malformation, Scope, TlsMode};
 use tests::http;
 use tests::node::Node;
+use tests::wait;
 use tokio::time::Instant;
 
 fn every_outage() -> Vec<(&'static str, Behaviour)> {
@@ -32,11 +33,11 @@ fn every_outage() -> Vec<(&'static str, Behaviour)> {
 #[test]
 fn a_key_in_memory_is_served_at_once_whatever_coreweave_does() {
     let node = Node::new().unwrap();
-    // Renewals are due at once and all the time: keys of 40 s are renewed at 20 s.
-    let _agent = node.agent(&[]).unwrap();
+    let agent = node.agent(&[]).unwrap();
+    // Due for renewal after 13.5 to 16.5 s.
     node.standin().behave(
         Scope::default(),
-        Behaviour::Lifetime(Duration::from_mins(10)),
+        Behaviour::Lifetime(Duration::from_secs(30)),
     );
     let pod = node.enrolled_pod("trainer", "train-0").unwrap();
     for (name, outage) in every_outage() {
@@ -50,6 +51,12 @@ fn a_key_in_memory_is_served_at_once_whatever_coreweave_does() {
             started.elapsed()
         );
     }
+    let kept = "caios_agent_renewals_total{outcome=\"kept\"}";
+    wait::until("a renewal has failed", Duration::from_secs(25), || {
+        agent.count(kept) >= 1
+    })
+    .unwrap();
+    assert_eq!(pod.credentials().unwrap().status, 200);
 }
 
 #[test]
@@ -79,7 +86,7 @@ fn refused_connections_and_broken_tls_are_survived_cold() {
         let asked: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| pod.credentials().unwrap()))
             .collect();
-        tests::wait::until("the requests are held", Duration::from_secs(10), || {
+        wait::until("the requests are held", Duration::from_secs(10), || {
             agent.count("caios_agent_held_requests") >= 8
         })
         .unwrap();
