@@ -164,6 +164,7 @@ async fn a_clock_set_forth_renews_before_the_key_ends_by_it() {
     tokio::spawn(async move { cache.keep(shutdown).await });
     let pod = node.pod("sa", "a");
     node.expect(&pod, "KEY1", Outcome::Miss).await;
+    sleep(MINUTE).await;
     node.clock.step(SignedDuration::from_hours(4));
     node.expect(&pod, "KEY1", Outcome::Hit).await;
     sleep(MINUTE).await;
