@@ -12,6 +12,7 @@ mod entry;
 mod flight;
 mod gate;
 mod held;
+mod hold;
 mod policy;
 #[cfg(test)]
 mod script;
@@ -27,14 +28,13 @@ use std::time::Duration;
 use fastrand::Rng;
 use moka::policy::EvictionPolicy;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::entry::{Entry, Found};
 use self::gate::Gate;
 pub use self::policy::Policy;
-use self::urgency::Urgency;
 use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::Error;
@@ -73,8 +73,7 @@ impl<E: Exchange> Cache<E> {
     /// Its work stops when [`keep`](Self::keep) ends.
     pub fn new(exchange: E, policy: Policy, clock: Clock, metrics: Metrics) -> Self {
         let mut rng = policy.seed.map_or_else(Rng::new, Rng::with_seed);
-        let breaker_open = metrics.exchange_breaker_open.clone();
-        let gate = Arc::new(Gate::new(&policy, breaker_open, rng.fork()));
+        let gate = Arc::new(Gate::new(&policy, &metrics, rng.fork()));
         // The default policy turns newcomers away while others are asked for more often.
         let identities = moka::sync::Cache::builder()
             .max_capacity(policy.max_identities)
@@ -111,7 +110,7 @@ impl<E: Exchange> Cache<E> {
     /// Safe: the exchange goes on and its credentials are kept.
     pub async fn credentials(&self, workload: &Arc<Workload>) -> Result<Served, Error> {
         let shared = &self.0;
-        let entry = loop {
+        loop {
             let entry = shared.entry(&workload.identity);
             match entry.ask(workload, Instant::now(), shared.clock.now()) {
                 Found::Credentials(credentials) => {
@@ -125,11 +124,15 @@ impl<E: Exchange> Cache<E> {
                     flight::start(shared, &entry);
                     return Err(error);
                 }
-                Found::Nothing => break entry,
-                Found::Retired => shared.remove(&entry),
+                Found::Nothing => {
+                    if let Some(result) = shared.hold(&entry, workload).await {
+                        return result;
+                    }
+                }
+                Found::Retired => {}
             }
-        };
-        shared.wait(&entry, workload).await
+            shared.remove(&entry);
+        }
     }
 
     /// Forgets a Pod that has ended. With the last Pod of an identity its credentials leave memory
@@ -161,7 +164,8 @@ impl<E: Exchange> Cache<E> {
         metrics.seconds_until_first_expiry.set(seconds);
     }
 
-    /// Frees what was dropped and refreshes the gauges, until `shutdown`; then ends renewals and
+    /// Frees what was dropped, renews what a wall clock that was set forth has made due, and
+    /// refreshes the gauges, until `shutdown`; then ends renewals and
     /// exchanges, and answers requests that are held with [`Error::Unavailable`].
     ///
     /// # Cancel safety
@@ -171,6 +175,10 @@ impl<E: Exchange> Cache<E> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
             self.0.identities.run_pending_tasks();
+            let (now, wall) = (Instant::now(), self.0.clock.now());
+            for (_, entry) in &self.0.identities {
+                entry.wake_if_due(now, wall);
+            }
             self.observe();
         }
         self.0.closing.cancel();
@@ -200,74 +208,6 @@ impl<E: Exchange> Shared<E> {
             Some(known) if Arc::ptr_eq(known.value(), entry) => Op::Remove,
             _ => Op::Nop,
         });
-    }
-
-    async fn wait(
-        self: &Arc<Self>,
-        entry: &Arc<Entry>,
-        workload: &Workload,
-    ) -> Result<Served, Error> {
-        // Even for a request that cannot wait: the flight also takes the entry out in the end.
-        flight::start(self, entry);
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(unavailable(entry, "too many requests wait for credentials"));
-        };
-        let _held = Counted::new(&self.metrics.held_requests);
-        let waiting = entry.join();
-        let end = Instant::now() + self.policy.hold_limit;
-        loop {
-            let settled = entry.settled();
-            match entry.look(workload, Instant::now(), self.clock.now()) {
-                Found::Credentials(credentials) => {
-                    let outcome = waiting.outcome;
-                    return Ok(Served {
-                        credentials,
-                        outcome,
-                    });
-                }
-                Found::Refusal(error) => return Err(error),
-                Found::Nothing | Found::Retired => {}
-            }
-            let settled = self.closing.run_until_cancelled(settled);
-            match timeout_at(end, settled).await {
-                Ok(Some(())) => {}
-                Ok(None) => return Err(unavailable(entry, "the agent shuts down")),
-                Err(_) => {
-                    let limit = self.policy.hold_limit.as_secs_f32();
-                    let reason = format!("no credentials within {limit} s");
-                    return Err(unavailable(entry, &reason));
-                }
-            }
-        }
-    }
-}
-
-fn unavailable(entry: &Entry, reason: &str) -> Error {
-    let last = entry.last_failure();
-    let last = last.as_deref().unwrap_or("no exchange has ended yet");
-    let now = Instant::now();
-    let next = entry.not_before(Urgency::Held).unwrap_or(now);
-    Error::Unavailable {
-        reason: format!("{reason} for `{}`: {last}", entry.identity.principal()),
-        retry_after: next
-            .saturating_duration_since(now)
-            .max(Duration::from_secs(1)),
-    }
-}
-
-/// One more in a gauge, until dropped.
-struct Counted<'a>(&'a prometheus::IntGauge);
-
-impl<'a> Counted<'a> {
-    fn new(gauge: &'a prometheus::IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

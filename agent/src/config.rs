@@ -1,23 +1,25 @@
 //! Flags become settings: every check, before anything is bound.
 
 mod args;
+mod exchange;
+mod identity;
 mod problems;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::Url;
 use shared::telemetry::{self, Format};
 
 pub use args::{KeysFrom, LogFormat, RunArgs};
 pub use problems::{Flag, Problems};
 
-use crate::{cache, enrolment, exchange, identity};
+use crate::exchange::settings::Settings as ExchangeSettings;
+use crate::identity::{KeySource, Settings as IdentitySettings};
+use crate::{cache, enrolment};
 
-/// Stands in for a URL that is missing, so that the check can go on.
-const NOWHERE: &str = "https://localhost";
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -25,11 +27,11 @@ const HOUR: Duration = Duration::from_hours(1);
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How tokens are verified.
-    pub identity: identity::Settings,
+    pub identity: IdentitySettings,
     /// Where the issuer's keys come from.
-    pub keys: identity::KeySource,
+    pub keys: KeySource,
     /// How tokens are exchanged.
-    pub exchange: exchange::settings::Settings,
+    pub exchange: ExchangeSettings,
     /// How credentials are kept.
     pub cache: cache::Policy,
     /// How listeners of Pods are taken.
@@ -78,7 +80,7 @@ impl Config {
     /// Everything that is wrong, together.
     pub fn new(args: RunArgs, in_cluster: bool) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let (identity, keys) = identity_settings(&args, in_cluster, &mut problems);
+        let (identity, keys) = identity::settings(&args, in_cluster, &mut problems);
         let cache = cache_policy(&args, &mut problems);
         let enrolment = enrolment_settings(&args, &mut problems);
         let serve = serve_settings(&args, &mut problems);
@@ -90,7 +92,7 @@ impl Config {
             Duration::from_secs(1)..=10 * MINUTE,
         );
         let log = log(&args, &mut problems);
-        let exchange = exchange_settings(args, &mut problems);
+        let exchange = exchange::settings(args, &mut problems);
         problems.or(Self {
             identity,
             keys,
@@ -119,141 +121,6 @@ fn log(args: &RunArgs, problems: &mut Problems) -> Log {
     }
 }
 
-fn identity_settings(
-    args: &RunArgs,
-    in_cluster: bool,
-    problems: &mut Problems,
-) -> (identity::Settings, identity::KeySource) {
-    let capacity = problems.count(
-        "--max-remembered-tokens",
-        &args.max_remembered_tokens,
-        16..=1_000_000,
-    );
-    let settings = identity::Settings {
-        issuer: args.issuer.clone(),
-        audiences: args.audiences.clone(),
-        node: args.node_name.clone(),
-        leeway: problems.duration(
-            "--clock-skew",
-            &args.clock_skew,
-            Duration::ZERO..=5 * MINUTE,
-        ),
-        memo_capacity: capacity as u64,
-    };
-    let from = args
-        .keys_from
-        .unwrap_or(match (&args.jwks_file, &args.jwks_url) {
-            (Some(_), _) => KeysFrom::File,
-            (None, Some(_)) => KeysFrom::Url,
-            (None, None) if in_cluster => KeysFrom::ApiServer,
-            (None, None) => KeysFrom::Issuer,
-        });
-    for (flag, given, used) in [
-        (
-            "--jwks-file",
-            args.jwks_file.is_some(),
-            from == KeysFrom::File,
-        ),
-        ("--jwks-url", args.jwks_url.is_some(), from == KeysFrom::Url),
-    ] {
-        if given && !used {
-            problems.add(format!(
-                "`{flag}` is given, but the keys come from elsewhere"
-            ));
-        }
-    }
-    let ca_file = args.issuer_ca_file.clone();
-    let keys = match from {
-        KeysFrom::ApiServer => identity::KeySource::ApiServer {
-            url: url("--api-server-url", &args.api_server_url, problems),
-            ca_file: Some(args.service_account_directory.join("ca.crt")),
-            token_file: args.service_account_directory.join("token"),
-        },
-        KeysFrom::Issuer => {
-            if args.issuer.is_none() {
-                problems.add("`--issuer` is missing: outside a cluster nothing else names it");
-            }
-            identity::KeySource::Issuer {
-                issuer: args.issuer.clone().unwrap_or_default(),
-                ca_file,
-            }
-        }
-        KeysFrom::Url => {
-            if args.jwks_url.is_none() {
-                problems.add("`--jwks-url` is missing: `--keys-from url` needs it");
-            }
-            let jwks_url = args.jwks_url.as_deref().unwrap_or(NOWHERE);
-            identity::KeySource::Url {
-                url: url("--jwks-url", jwks_url, problems),
-                ca_file,
-            }
-        }
-        KeysFrom::File => {
-            if args.jwks_file.is_none() {
-                problems.add("`--jwks-file` is missing: `--keys-from file` needs it");
-            }
-            identity::KeySource::File(args.jwks_file.clone().unwrap_or_default())
-        }
-    };
-    if matches!(from, KeysFrom::Url | KeysFrom::File) && args.issuer.is_none() {
-        problems.add("`--issuer` is missing: a bare key set does not name it");
-    }
-    (settings, keys)
-}
-
-fn exchange_settings(args: RunArgs, problems: &mut Problems) -> exchange::settings::Settings {
-    if args.org_id.is_none() {
-        problems.add("`--org-id` is missing: the CoreWeave organisation that mints the keys");
-    }
-    let mut settings =
-        exchange::settings::Settings::new(args.org_id.as_deref().unwrap_or("missing"));
-    settings.api = url("--api-url", &args.api_url, problems);
-    settings.duration = problems.duration(
-        "--credential-duration",
-        &args.credential_duration,
-        15 * MINUTE..=12 * HOUR,
-    );
-    settings.connect_timeout = problems.duration(
-        "--exchange-connect-timeout",
-        &args.exchange_connect_timeout,
-        Duration::from_millis(100)..=Duration::from_secs(30),
-    );
-    settings.timeout = problems.duration(
-        "--exchange-timeout",
-        &args.exchange_timeout,
-        Duration::from_millis(500)..=MINUTE,
-    );
-    settings.attributes = attributes(&args.attributes, problems);
-    settings.session_token_placeholder = args.session_token_placeholder.into();
-    settings.ca_file = args.ca_file;
-    for problem in settings.problems() {
-        problems.add(problem.to_string());
-    }
-    settings
-}
-
-/// The URL that `flag` gives; what stands in for one that cannot be read is never used.
-fn url(flag: &str, given: &str, problems: &mut Problems) -> Url {
-    given.parse().unwrap_or_else(|error| {
-        problems.add(format!("`{flag}` is `{given}`: {error}"));
-        #[expect(clippy::expect_used, reason = "a constant that a test parses")]
-        NOWHERE.parse().expect("the URL is valid")
-    })
-}
-
-fn attributes(given: &[String], problems: &mut Problems) -> BTreeMap<String, String> {
-    let mut attributes = BTreeMap::new();
-    for attribute in given {
-        match attribute.split_once('=') {
-            Some((key, value)) => {
-                attributes.insert(key.to_owned(), value.to_owned());
-            }
-            None => problems.add(format!("`--attribute` is `{attribute}`: must be KEY=VALUE")),
-        }
-    }
-    attributes
-}
-
 fn cache_policy(args: &RunArgs, problems: &mut Problems) -> cache::Policy {
     let seconds = Duration::from_secs;
     cache::Policy {
@@ -265,6 +132,11 @@ fn cache_policy(args: &RunArgs, problems: &mut Problems) -> cache::Policy {
         ),
         max_identities: problems.count("--max-identities", &args.max_identities, 1..=100_000)
             as u64,
+        max_pods_per_identity: problems.count(
+            "--max-pods-per-identity",
+            &args.max_pods_per_identity,
+            1..=100_000,
+        ),
         max_held_requests: problems.count(
             "--max-held-requests",
             &args.max_held_requests,
@@ -274,7 +146,7 @@ fn cache_policy(args: &RunArgs, problems: &mut Problems) -> cache::Policy {
         refusal_memory: problems.duration(
             "--refusal-memory",
             &args.refusal_memory,
-            Duration::ZERO..=5 * MINUTE,
+            seconds(1)..=5 * MINUTE,
         ),
         ..cache::Policy::default()
     }

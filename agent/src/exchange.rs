@@ -23,7 +23,7 @@ use crate::workload::{Identity, Token};
 pub trait Exchange: Send + Sync + 'static {
     /// Exchanges `token`, which proves `identity`, for new credentials.
     ///
-    /// One call may mint one key, or two where POST is refused and GET is tried.
+    /// Sends one request, or two where POST is refused and GET is tried. At most one key is minted.
     ///
     /// # Errors
     /// [`ExchangeError`], which says whether it may be tried again.

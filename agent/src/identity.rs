@@ -16,6 +16,7 @@ mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unverified;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +26,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::claims::{Expected, Proof};
-use self::keys::{KeySet, Unverified};
+use self::keys::KeySet;
 use self::memo::Memo;
 use self::quoted::Quoted;
 pub use self::source::KeySource;
 use self::store::Store;
+use self::unverified::Unverified;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::metrics::{Metrics, TokenOutcome};
@@ -64,7 +66,7 @@ impl Default for Settings {
             audiences: Vec::new(),
             node: None,
             leeway: Duration::from_mins(1),
-            memo_capacity: 1024,
+            memo_capacity: 4096,
         }
     }
 }

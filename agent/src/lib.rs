@@ -14,6 +14,7 @@ pub mod admin;
 pub mod app;
 pub mod broker;
 pub mod cache;
+mod causes;
 pub mod clock;
 pub mod config;
 pub mod credentials;

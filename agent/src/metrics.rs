@@ -42,6 +42,8 @@ pub struct Metrics {
     pub exchange_requests: ExchangeCounters,
     /// Seconds that a call to CoreWeave's API took.
     pub exchange_duration: Histograms<Method>,
+    /// Exchanges that are under way.
+    pub exchanges_in_flight: IntGauge,
     /// 1 while the circuit breaker keeps calls from CoreWeave's API.
     pub exchange_breaker_open: IntGauge,
     /// Identities whose exchanges fell back to GET: 15-minute keys.
@@ -119,6 +121,8 @@ impl Metrics {
                 "Seconds that a call to CoreWeave's API took.",
                 EXCHANGE_BUCKETS,
             )?,
+            exchanges_in_flight: make
+                .gauge("exchanges_in_flight", "Exchanges that are under way.")?,
             exchange_breaker_open: make.gauge(
                 "exchange_breaker_open",
                 "1 while the circuit breaker keeps calls from CoreWeave's API.",

@@ -18,6 +18,18 @@ use crate::wait;
 /// Where every agent of the tests has its metrics, in its own network namespace.
 pub const ADMIN: &str = "127.0.0.1:9469";
 
+/// What would send the agent's own calls somewhere else than to the stand-in.
+const PROXY_VARIABLES: [&str; 8] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
+
 /// A running agent. Killed when dropped.
 #[derive(Debug)]
 pub struct Agent {
@@ -27,30 +39,25 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts `caios-agent run` with `arguments` and waits until it is ready.
-    ///
-    /// # Errors
-    /// When it ends or is not ready in time; the error shows its log.
-    pub fn start(node: &Arc<Namespace>, arguments: &[String], log: &Path) -> anyhow::Result<Self> {
-        let agent = Self::spawn(node, arguments, log)?;
-        wait::until("the agent is ready", Duration::from_secs(20), || {
-            agent
-                .admin("/readyz")
-                .is_ok_and(|answer| answer.status == 200)
-        })
-        .with_context(|| format!("the agent's log:\n{}", agent.log()))?;
-        Ok(agent)
-    }
-
-    /// Starts `caios-agent run` with `arguments` and waits for nothing.
+    /// Starts `caios-agent run` with `arguments` and these environment `variables` besides those
+    /// of the test, and waits for nothing. Proxies of the test's own environment are not for it.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn spawn(node: &Arc<Namespace>, arguments: &[String], log: &Path) -> anyhow::Result<Self> {
+    pub fn spawn(
+        node: &Arc<Namespace>,
+        arguments: &[String],
+        variables: &[(&str, &str)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let output = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new(binaries::agent());
         command.arg("run").args(arguments).stdin(Stdio::null());
         command.stdout(output.try_clone()?).stderr(output);
+        for name in PROXY_VARIABLES {
+            command.env_remove(name);
+        }
+        command.envs(variables.iter().copied());
         let child = node
             .call(move || command.spawn())
             .context("failed to start the agent")?;
@@ -59,6 +66,19 @@ impl Agent {
             child,
             log: log.to_owned(),
         })
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time; the error shows its log.
+    pub fn ready(self) -> anyhow::Result<Self> {
+        wait::until("the agent is ready", Duration::from_secs(20), || {
+            self.admin("/readyz")
+                .is_ok_and(|answer| answer.status == 200)
+        })
+        .with_context(|| format!("the agent's log:\n{}", self.log()))?;
+        Ok(self)
     }
 
     /// Asks the admin port.

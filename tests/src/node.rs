@@ -115,7 +115,7 @@ impl Node {
     pub fn agent(&self, further: &[&str]) -> anyhow::Result<Agent> {
         let mut arguments = self.agent_arguments();
         arguments.extend(further.iter().map(|&argument| argument.to_owned()));
-        Agent::start(&self.namespace, &arguments, &self.agent_log())
+        self.spawn_agent(&arguments)?.ready()
     }
 
     /// Starts an agent with exactly these flags, and waits for nothing.
@@ -123,7 +123,20 @@ impl Node {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn_agent(&self, arguments: &[String]) -> anyhow::Result<Agent> {
-        Agent::spawn(&self.namespace, arguments, &self.agent_log())
+        self.spawn_agent_with(arguments, &[])
+    }
+
+    /// Starts an agent with exactly these flags and further environment variables, and waits for
+    /// nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_agent_with(
+        &self,
+        arguments: &[String],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Agent> {
+        Agent::spawn(&self.namespace, arguments, variables, &self.agent_log())
     }
 
     /// Stops CoreWeave's API: connections to it are refused.

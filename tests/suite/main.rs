@@ -8,6 +8,7 @@ mod credentials;
 mod docs;
 mod enrolment;
 mod outage;
+mod proxy;
 mod secrets;
 mod shutdown;
 mod tokens;

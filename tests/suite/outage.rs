@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use shared::contract;
 use standin::{Behaviour, CutPoint, Malformation, Scope, TlsMode};
+use tests::http;
 use tests::node::Node;
 use tests::wait;
 use tokio::time::Instant;
@@ -118,4 +120,20 @@ fn past_the_hold_limit_a_cold_request_gets_503_and_when_to_ask_again() {
         agent.count("caios_agent_exchange_requests_total{method=\"post\",outcome=\"unavailable\"}")
             >= 1
     );
+}
+
+#[test]
+fn a_first_exchange_that_hangs_is_tried_again_within_the_default_hold_limit() {
+    let node = Node::new().unwrap();
+    let _agent = node.agent(&[]).unwrap();
+    node.standin()
+        .behave_next(1, Scope::default(), Behaviour::Hang);
+    let pod = node.pod("trainer", "train-0").unwrap();
+    let socket = node.public_directory().join(contract::AGENT_SOCKET);
+    let token = pod.token().unwrap();
+    let answer = pod.namespace().run(async move {
+        http::get_unix(&socket, contract::CREDENTIALS_PATH, Some(&token)).await
+    });
+    assert_eq!(answer.unwrap().status, 200);
+    assert_eq!(node.standin().calls().exchanges(), 2);
 }

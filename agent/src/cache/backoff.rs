@@ -19,8 +19,8 @@ const LONGEST_RETRY_AFTER_HELD: Duration = Duration::from_secs(5);
 /// | failure | while a request is held | background |
 /// | --- | --- | --- |
 /// | unavailable | 100 ms to 1 s | 1 s to 60 s |
-/// | throttled | `Retry-After`, else 1 s to 5 min | the same |
-/// | uncertain | 5 s | 5 s to 5 min |
+/// | throttled | `Retry-After`, else 1 s to 5 min; never below 1 s | the same, and 1 s to 60 s |
+/// | uncertain | 5 s from when it was sent, and 1 s from its end | 5 s to 5 min |
 /// | refused | at once (refusals are remembered elsewhere) | 10 s to 5 min |
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
@@ -35,8 +35,13 @@ struct NotBefore {
 }
 
 impl Backoff {
-    /// Takes note of a failure that ended at `now`.
-    pub(super) fn failed(&mut self, error: &ExchangeError, now: Instant, rng: &mut Rng) {
+    /// Takes note of a failure that began at `started` and ended at `now`.
+    pub(super) fn failed(
+        &mut self,
+        error: &ExchangeError,
+        (started, now): (Instant, Instant),
+        rng: &mut Rng,
+    ) {
         self.failures = self.failures.saturating_add(1);
         let doubled = |first: Duration, longest: Duration| {
             let factor = 1_u32 << (self.failures - 1).min(16);
@@ -55,10 +60,17 @@ impl Backoff {
             }
             ExchangeError::Throttled { retry_after, .. } => {
                 let wait = retry_after.unwrap_or_else(|| doubled(secs(1), LONGEST_RETRY_AFTER));
-                let wait = wait.min(LONGEST_RETRY_AFTER);
-                (wait, wait)
+                // A `Retry-After: 0` must not make a loop of who is throttled.
+                let held = wait.clamp(secs(1), LONGEST_RETRY_AFTER);
+                (held, held.max(doubled(secs(1), secs(60))))
             }
-            ExchangeError::Uncertain { .. } => (secs(5), doubled(secs(5), secs(300))),
+            ExchangeError::Uncertain { .. } => {
+                // A call that hung has waited already: one that timed out is tried once more
+                // within the hold limit of those who wait.
+                let waited = now.saturating_duration_since(started);
+                let held = secs(5).saturating_sub(waited).max(secs(1));
+                (held, doubled(secs(5), secs(300)))
+            }
             ExchangeError::Refused { .. } => (Duration::ZERO, doubled(secs(10), secs(300))),
         };
         let jitter = 1.0 + 0.2 * rng.f64();
@@ -113,7 +125,7 @@ mod tests {
         let mut rng = Rng::with_seed(7);
         let mut all = Vec::new();
         for _ in 0..20 {
-            backoff.failed(error, now, &mut rng);
+            backoff.failed(error, (now, now), &mut rng);
             let at = backoff.not_before(urgency).unwrap();
             all.push(at.saturating_duration_since(now).as_millis());
         }
@@ -141,6 +153,8 @@ mod tests {
                 [300_000, 300_000, 300_000],
             ),
             ("throttled", None, Held, [1_000, 2_000, 300_000]),
+            ("throttled", Some(0), Held, [1_000, 1_000, 1_000]),
+            ("throttled", Some(0), Background, [1_000, 2_000, 60_000]),
             ("uncertain", None, Held, [5_000, 5_000, 5_000]),
             ("uncertain", None, Background, [5_000, 10_000, 300_000]),
             ("refused", None, Held, [0, 0, 0]),
@@ -151,6 +165,21 @@ mod tests {
                 let within = wait >= least && wait <= least + least / 5;
                 assert!(within, "{kind} {retry_after:?} {urgency:?}: {waits:?}");
             }
+        }
+    }
+    #[test]
+    fn the_time_that_an_uncertain_call_hung_counts_for_who_waits() {
+        let (started, mut rng) = (Instant::now(), Rng::with_seed(7));
+        for (hung, least) in [(0, 5_000), (3, 2_000), (4, 1_000), (6, 1_000)] {
+            let now = started + Duration::from_secs(hung);
+            let mut backoff = Backoff::default();
+            backoff.failed(&error("uncertain", None), (started, now), &mut rng);
+            let at = backoff.not_before(Urgency::Held).unwrap();
+            let wait = at.saturating_duration_since(now).as_millis();
+            assert!(
+                wait >= least && wait <= least + least / 5,
+                "{hung} s: {wait} ms"
+            );
         }
     }
 }

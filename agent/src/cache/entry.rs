@@ -74,9 +74,14 @@ impl Entry {
         self.state().find(workload, now, wall)
     }
 
-    /// Takes in a request that waits; it leaves when the guard is dropped.
-    pub(super) fn join(&self) -> Waiting<'_> {
+    /// Takes in a request that waits; it leaves when the guard is dropped. [`None`] when the entry
+    /// is out of the cache since the request [asked](Self::ask): its flight may have ended, and
+    /// nobody would answer.
+    pub(super) fn join(&self) -> Option<Waiting<'_>> {
         let mut state = self.state();
+        if state.is_retired {
+            return None;
+        }
         let is_first = state.waiting == 0 && state.flight != FlightState::Exchanging;
         state.waiting += 1;
         state.is_wanted = true;
@@ -86,10 +91,10 @@ impl Entry {
         } else {
             Outcome::Coalesced
         };
-        Waiting {
+        Some(Waiting {
             entry: self,
             outcome,
-        }
+        })
     }
 
     /// Claims the one flight of this entry, unless there is one.
@@ -117,17 +122,18 @@ impl Entry {
         self.state().flight = FlightState::Exchanging;
     }
 
-    /// Takes in how an exchange of `workload`'s token ended, and tells those who wait. Gives the
-    /// result back; credentials that arrived expired have become a failure.
+    /// Takes in how an exchange of `workload`'s token, `started` then, ended, and tells those who
+    /// wait. Gives the result back; credentials that arrived expired have become a failure.
     pub(super) fn settle(
         &self,
         workload: &Workload,
         result: Result<Credentials, ExchangeError>,
+        started: Instant,
         (now, wall): (Instant, Timestamp),
         policy: &Policy,
     ) -> (Settled, Result<Credentials, ExchangeError>) {
         let mut state = self.state();
-        let ended = state.settle(workload, result, (now, wall), policy);
+        let ended = state.settle(workload, result, started, (now, wall), policy);
         drop(state);
         self.settled.notify_waiters();
         ended
@@ -147,6 +153,19 @@ impl Entry {
     pub(super) fn forget(&self, pod: &PodUid) -> bool {
         let mut state = self.state();
         state.tokens.forget(pod) && state.tokens.is_empty()
+    }
+
+    /// Wakes the flight where a renewal is due. The flight sleeps by the monotonic clock alone, so
+    /// a wall clock that was set forth would go unnoticed until the credentials end.
+    pub(super) fn wake_if_due(&self, now: Instant, wall: Timestamp) {
+        let state = self.state();
+        if state
+            .held
+            .as_ref()
+            .is_some_and(|held| held.is_due(now, wall))
+        {
+            self.wake.notify_one();
+        }
     }
 
     /// Leaves the cache: the credentials go now, the flight as soon as nobody waits.
@@ -195,7 +214,7 @@ mod tests {
         let policy = Policy::default();
         let entry = Entry::new(pod.identity.clone(), &policy, Rng::with_seed(1));
         assert!(matches!(entry.ask(&pod, now, wall), Found::Nothing));
-        let waiting = entry.join();
+        let waiting = entry.join().unwrap();
         assert!(entry.forget(&pod.pod.uid));
         entry.retire();
         entry.woken().await;
@@ -204,5 +223,15 @@ mod tests {
         let wait = tokio::time::timeout(Duration::from_secs(1), entry.woken());
         assert!(wait.await.is_ok());
         assert!(matches!(entry.plan(now, wall), Step::End));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_on_an_entry_that_was_retired_between_asking_and_waiting() {
+        let (now, wall) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let pod = workload("sa", "a", "token", Timestamp::MAX);
+        let entry = Entry::new(pod.identity.clone(), &Policy::default(), Rng::with_seed(1));
+        assert!(matches!(entry.ask(&pod, now, wall), Found::Nothing));
+        entry.retire();
+        assert!(matches!(entry.plan(now, wall), Step::End));
+        assert!(entry.join().is_none());
     }
 }

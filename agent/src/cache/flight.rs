@@ -111,7 +111,9 @@ impl<E: Exchange> Flight<E> {
         let started = Instant::now();
         let result = call(shared, workload).await;
         let times = (Instant::now(), shared.clock.now());
-        let (settled, result) = self.entry.settle(workload, result, times, &shared.policy);
+        let (settled, result) = self
+            .entry
+            .settle(workload, result, started, times, &shared.policy);
         permit.settle(match &result {
             Ok(_) | Err(ExchangeError::Refused { .. }) => Ending::Answered,
             Err(ExchangeError::Throttled { .. }) => {

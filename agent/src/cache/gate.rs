@@ -12,14 +12,17 @@ use super::breaker::{Breaker, Passage};
 use super::budget::Budget;
 use super::policy::Policy;
 use super::urgency::Urgency;
+use crate::metrics::Metrics;
 
-/// Lets exchanges through: so many at once, retries within a budget, renewals not while the issuer
+/// Lets exchanges through: so many at once, a quarter of them for held requests alone, retries
+/// within a budget, renewals not while the issuer
 /// throttles, and next to nothing while the breaker is open.
 #[derive(Debug)]
 pub(super) struct Gate {
     state: Mutex<State>,
     changed: Notify,
     breaker_open: IntGauge,
+    in_flight: IntGauge,
 }
 
 #[derive(Debug)]
@@ -54,7 +57,7 @@ pub(super) enum Ending {
 }
 
 impl Gate {
-    pub(super) fn new(policy: &Policy, breaker_open: IntGauge, rng: Rng) -> Self {
+    pub(super) fn new(policy: &Policy, metrics: &Metrics, rng: Rng) -> Self {
         let state = State {
             breaker: Breaker::new(
                 policy.breaker_threshold,
@@ -74,7 +77,8 @@ impl Gate {
         Self {
             state: Mutex::new(state),
             changed: Notify::new(),
-            breaker_open,
+            breaker_open: metrics.exchange_breaker_open.clone(),
+            in_flight: metrics.exchanges_in_flight.clone(),
         }
     }
 
@@ -109,7 +113,12 @@ impl Gate {
         {
             return Err(blocked(Some(until)));
         }
-        if state.in_flight >= state.max_in_flight {
+        // Renewals have hours; behind them, if they hang, held requests would pass their limit.
+        let places = match urgency {
+            Urgency::Held => state.max_in_flight,
+            Urgency::Background => state.max_in_flight - state.max_in_flight / 4,
+        };
+        if state.in_flight >= places {
             return Err(blocked(None));
         }
         let is_probe = match state.breaker.passage(urgency, now) {
@@ -130,6 +139,7 @@ impl Gate {
             }
         };
         state.in_flight += 1;
+        self.in_flight.inc();
         Ok(Permit {
             gate: Arc::clone(self),
             is_probe,
@@ -159,6 +169,7 @@ impl Drop for Permit {
         let mut guard = self.gate.state();
         let state = &mut *guard;
         state.in_flight -= 1;
+        self.gate.in_flight.dec();
         match self.ending {
             Some(Ending::Answered) => state.breaker.answered(),
             Some(Ending::Failed) if !self.is_probe => state.breaker.failed(now, &mut state.rng),
@@ -174,5 +185,44 @@ impl Drop for Permit {
         self.gate.breaker_open.set(state.breaker.is_open().into());
         drop(guard);
         self.gate.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(gate: &Arc<Gate>, urgency: Urgency, permits: &mut Vec<Permit>) -> usize {
+        let before = permits.len();
+        while let Ok(permit) = gate.admit(urgency, false, Instant::now()) {
+            permits.push(permit);
+        }
+        permits.len() - before
+    }
+
+    fn gate(max_exchanges: usize) -> Arc<Gate> {
+        let policy = Policy {
+            max_exchanges,
+            ..Policy::default()
+        };
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        Arc::new(Gate::new(&policy, &metrics, Rng::with_seed(1)))
+    }
+
+    #[tokio::test]
+    async fn renewals_that_hang_leave_places_to_held_requests() {
+        let (gate, mut permits) = (gate(16), Vec::new());
+        assert_eq!(admitted(&gate, Urgency::Background, &mut permits), 12);
+        assert_eq!(admitted(&gate, Urgency::Held, &mut permits), 4);
+        assert_eq!(gate.in_flight.get(), 16);
+        permits.clear();
+        assert_eq!(gate.in_flight.get(), 0);
+        assert_eq!(admitted(&gate, Urgency::Held, &mut permits), 16);
+    }
+
+    #[tokio::test]
+    async fn the_only_place_is_for_renewals_too() {
+        let (gate, mut permits) = (gate(1), Vec::new());
+        assert_eq!(admitted(&gate, Urgency::Background, &mut permits), 1);
     }
 }

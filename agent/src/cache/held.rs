@@ -70,17 +70,26 @@ impl Held {
         self.deadline
     }
 
-    /// When the first renewal is to be tried.
+    /// When the first renewal is to be tried, by the monotonic clock.
     pub(super) const fn renew_at(&self) -> Instant {
         self.renew_at
     }
 
+    /// Whether a renewal is due by either clock: it is when less life is left than there is to be
+    /// at [`renew_at`](Self::renew_at).
+    pub(super) fn is_due(&self, now: Instant, wall: Timestamp) -> bool {
+        let kept = self.deadline.saturating_duration_since(self.renew_at);
+        self.remaining(now, wall) <= kept
+    }
+
     /// Takes `newer` in its place if that lives longer. If not (a renewal fell back to short-lived
     /// keys), the longer life stays and the next renewal comes when `newer` would have had it.
-    pub(super) fn replace(&mut self, newer: Self) {
-        if newer.deadline > self.deadline {
+    pub(super) fn replace(&mut self, newer: Self, now: Instant, wall: Timestamp) {
+        if newer.remaining(now, wall) > self.remaining(now, wall) {
             *self = newer;
         } else {
+            // By the clock that leaves less from now on: a renewal must not stay due.
+            self.deadline = now + self.remaining(now, wall);
             self.renew_at = newer.renew_at;
         }
     }
@@ -153,10 +162,51 @@ mod tests {
 
     #[test]
     fn a_shorter_life_never_replaces_a_longer_one() {
-        let (_, mut held) = receive(Duration::from_hours(1), 0).unwrap();
+        let (now, mut held) = receive(Duration::from_hours(1), 0).unwrap();
         let (_, shorter) = receive(Duration::from_mins(15), 0).unwrap();
         let (deadline, next) = (held.deadline(), shorter.renew_at());
-        held.replace(shorter);
+        held.replace(shorter, now, WALL);
         assert_eq!((held.deadline(), held.renew_at()), (deadline, next));
+    }
+    #[test]
+    fn a_renewal_is_due_by_the_clock_that_leaves_less() {
+        let (now, held) = receive(Duration::from_hours(6), 0).unwrap();
+        let half = held.renew_at().duration_since(now);
+        assert!(!held.is_due(now, WALL));
+        assert!(held.is_due(held.renew_at(), WALL));
+        assert!(
+            held.is_due(now, WALL + half),
+            "the wall clock was set forth"
+        );
+        let back = SignedDuration::from_hours(-1);
+        assert!(
+            !held.is_due(now, WALL + back),
+            "the wall clock was set back"
+        );
+    }
+
+    #[test]
+    fn a_shorter_life_makes_no_renewal_due_at_once_when_the_clock_was_set_forth() {
+        let (now, mut held) = receive(Duration::from_hours(6), 0).unwrap();
+        let wall = WALL + Duration::from_hours(2);
+        let newer = lasting(Duration::from_mins(135));
+        let rng = &mut Rng::with_seed(0);
+        let newer = Held::receive(newer, now, wall, Duration::from_mins(20), rng).unwrap();
+        let next = newer.renew_at();
+        held.replace(newer, now, wall);
+        assert!(!held.is_due(now, wall));
+        assert!(held.is_due(next, wall));
+    }
+
+    #[test]
+    fn a_key_of_a_node_whose_clock_was_set_forth_is_replaced_by_a_fresher_one() {
+        let (now, mut held) = receive(Duration::from_hours(6), 0).unwrap();
+        // Five hours on by the wall clock, none by the other: 1 h is left, and the new key has 2 h.
+        let wall = WALL + Duration::from_hours(5);
+        let newer = lasting(Duration::from_hours(7));
+        let rng = &mut Rng::with_seed(0);
+        let newer = Held::receive(newer, now, wall, Duration::from_mins(20), rng).unwrap();
+        held.replace(newer, now, wall);
+        assert_eq!(held.remaining(now, wall), Duration::from_hours(2));
     }
 }

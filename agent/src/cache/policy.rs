@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Bounds and times of a [`Cache`](super::Cache). [`Default`] is what production runs.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// How long a request without credentials is held before it gets a 503.
+    /// How long a request without credentials is held before it gets a 503. More than 1.2 s longer
+    /// than the exchange's deadline: a call that hung is tried once more within it.
     pub hold_limit: Duration,
     /// Renewals leave at least this much life where the lifetime is half as long again.
     pub min_remaining: Duration,
@@ -15,7 +16,7 @@ pub struct Policy {
     pub max_pods_per_identity: usize,
     /// Requests held at once on this node; one more is answered 503 at once.
     pub max_held_requests: usize,
-    /// Exchanges in flight at once on this node.
+    /// Exchanges in flight at once on this node. A quarter of them is for held requests alone.
     pub max_exchanges: usize,
     /// How long a refusal answers further cold requests.
     pub refusal_memory: Duration,

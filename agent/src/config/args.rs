@@ -165,7 +165,8 @@ pub struct RunArgs {
     #[arg(long, env = "CAIOS_AGENT_MAX_REMEMBERED_TOKENS", value_name = "COUNT", default_value = "4096", value_parser = count(), help_heading = "Identity")]
     pub max_remembered_tokens: Flag<u64>,
 
-    /// How long a request waits for a first exchange before it gets 503; 1s to 60s.
+    /// How long a request waits for a first exchange before it gets 503; 1s to 60s. Keep it 2s above
+    /// `--exchange-timeout`, so that a call that hung is tried again.
     #[arg(long, env = "CAIOS_AGENT_HOLD_LIMIT", value_name = "DURATION", default_value = "8s", value_parser = duration(), help_heading = "Cache")]
     pub hold_limit: Flag<Duration>,
     /// Life that keys keep where their lifetime allows it: they are renewed before less is left;
@@ -175,13 +176,16 @@ pub struct RunArgs {
     /// Identities in memory; 1 to 100000.
     #[arg(long, env = "CAIOS_AGENT_MAX_IDENTITIES", value_name = "COUNT", default_value = "1024", value_parser = count(), help_heading = "Cache")]
     pub max_identities: Flag<u64>,
+    /// Pods whose token is kept for the renewals of one identity; 1 to 100000.
+    #[arg(long, env = "CAIOS_AGENT_MAX_PODS_PER_IDENTITY", value_name = "COUNT", default_value = "512", value_parser = count(), help_heading = "Cache")]
+    pub max_pods_per_identity: Flag<u64>,
     /// Requests that may wait for first exchanges at once; 1 to 100000.
     #[arg(long, env = "CAIOS_AGENT_MAX_HELD_REQUESTS", value_name = "COUNT", default_value = "4096", value_parser = count(), help_heading = "Cache")]
     pub max_held_requests: Flag<u64>,
-    /// Exchanges in flight at once; 1 to 1000.
+    /// Exchanges in flight at once, a quarter of them for requests that wait; 1 to 1000.
     #[arg(long, env = "CAIOS_AGENT_MAX_EXCHANGES", value_name = "COUNT", default_value = "16", value_parser = count(), help_heading = "Cache")]
     pub max_exchanges: Flag<u64>,
-    /// How long a refusal is remembered; 0s to 5m.
+    /// How long a refusal is remembered; 1s to 5m.
     #[arg(long, env = "CAIOS_AGENT_REFUSAL_MEMORY", value_name = "DURATION", default_value = "5s", value_parser = duration(), help_heading = "Cache")]
     pub refusal_memory: Flag<Duration>,
 

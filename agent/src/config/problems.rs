@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::ValueParser;
+use reqwest::Url;
 
 /// A flag's value as far as it can be read alone: the value, or the text and what is wrong with it.
 ///
@@ -64,6 +65,10 @@ impl fmt::Display for Problems {
 }
 
 impl Problems {
+    /// Stands in for a URL that is missing or cannot be read, so that the check can go on. Never
+    /// used.
+    pub(super) const NOWHERE: &str = "https://localhost";
+
     /// Adds a problem.
     pub fn add(&mut self, problem: impl Into<String>) {
         self.0.push(problem.into());
@@ -107,6 +112,28 @@ impl Problems {
                 self.add(format!("`{flag}` is `{given}`: {reason}"));
                 fallback
             }
+        }
+    }
+
+    /// The URL that `flag` gives: `https`, or `http`.
+    pub fn url(&mut self, flag: &str, given: &str) -> Url {
+        match Url::parse(given) {
+            Ok(url) if matches!(url.scheme(), "https" | "http") => return url,
+            Ok(_) => self.add(format!(
+                "`{flag}` is `{given}`: must begin with https:// or http://"
+            )),
+            Err(error) => self.add(format!("`{flag}` is `{given}`: {error}")),
+        }
+        #[expect(clippy::expect_used, reason = "a constant that a test parses")]
+        Url::parse(Self::NOWHERE).expect("the URL is valid")
+    }
+
+    /// Values that are given must say something: an environment variable may be set to nothing.
+    pub fn not_empty<'a>(&mut self, flag: &str, given: impl IntoIterator<Item = &'a String>) {
+        if given.into_iter().any(String::is_empty) {
+            self.add(format!(
+                "`{flag}` is empty: give it a value, or leave it out"
+            ));
         }
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use reqwest::{Certificate, redirect};
 use tokio::time::Instant;
 
-use super::refusal;
 use super::settings::{BuildError, Settings};
+use crate::causes::causes;
 
 /// How long a CA file is believed to be unchanged. Its content is compared, not its time: kubelet
 /// changes mounted files by swapping a symbolic link.
@@ -67,7 +67,7 @@ impl Connector {
                 rebuilt.client
             }
             Ok(Err(error)) => {
-                let error = refusal::chain(&error);
+                let error = causes(&error);
                 tracing::warn!(%error, "the CA file cannot be used; the one before stays in use");
                 used.client
             }

@@ -11,6 +11,7 @@ use super::client::Connector;
 use super::fallback::Fallback;
 use super::settings::{BuildError, Settings};
 use super::{Exchange, ExchangeError, refusal, retry_after, wire};
+use crate::causes::causes;
 use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::metrics::{ExchangeOutcome, Method, Metrics};
@@ -214,7 +215,7 @@ fn with_token(request: RequestBuilder, token: &Token) -> Result<RequestBuilder, 
 /// Sorts errors that came instead of an answer: without a connection nothing was minted.
 fn unanswered(tried: &str, error: reqwest::Error) -> ExchangeError {
     let is_connect = error.is_connect();
-    let cause = refusal::chain(&error.without_url());
+    let cause = causes(&error.without_url());
     if is_connect {
         ExchangeError::Unavailable {
             retry_after: None,
@@ -243,7 +244,7 @@ async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, String> {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return Ok(body),
             Err(error) => {
-                let cause = refusal::chain(&error.without_url());
+                let cause = causes(&error.without_url());
                 return Err(format!("was not received whole: {cause}"));
             }
         }

@@ -1,9 +1,6 @@
 //! What is said when an exchange fails: what the issuer said, about whom, and what to do. Never a
 //! token or a secret, even where the issuer echoes one.
 
-use std::error::Error;
-use std::fmt::Write as _;
-
 use serde::Deserialize;
 
 use super::settings::Settings;
@@ -78,7 +75,7 @@ pub(super) fn refused(status: u16, said: &str, identity: &Identity, settings: &S
     let org_id = &settings.org_id;
     let advice = match status {
         400 => format!(
-            "sent were organisation `{org_id}` and a lifetime of {} s: check `--org-id` and `--duration`",
+            "sent were organisation `{org_id}` and a lifetime of {} s: check `--org-id` and `--credential-duration`",
             settings.duration.as_secs()
         ),
         401 => format!(
@@ -93,18 +90,6 @@ pub(super) fn refused(status: u16, said: &str, identity: &Identity, settings: &S
     };
     let principal = identity.principal();
     format!("CoreWeave refused keys to `{principal}` (audience `{audience}`): {said}; {advice}")
-}
-
-/// An error and its causes on one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Writing to a String does not fail.
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -132,9 +132,9 @@ impl Drop for CaFile {
     }
 }
 
-/// A self-signed certificate for `localhost` and `api.test`: what serves it, and its PEM in a file.
+/// A self-signed certificate for `localhost`: what serves it, and its PEM in a file.
 pub(super) fn certificate(file: &str) -> (TlsAcceptor, CaFile) {
-    let names = ["localhost".to_owned(), "api.test".to_owned()];
+    let names = ["localhost".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     let path = std::env::temp_dir().join(format!("caios-{}-{file}.pem", std::process::id()));
     std::fs::write(&path, made.cert.pem()).unwrap();
@@ -147,29 +147,4 @@ pub(super) fn certificate(file: &str) -> (TlsAcceptor, CaFile) {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
     (TlsAcceptor::from(Arc::new(config)), CaFile(path))
-}
-
-/// A CONNECT proxy that leads every name to `target` and keeps the request lines.
-pub(super) async fn connect_proxy(
-    target: SocketAddr,
-) -> (SocketAddr, Arc<Mutex<Vec<String>>>, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&lines);
-    let task = tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let Some(request) = read_request(&mut stream).await else {
-                continue;
-            };
-            seen.lock()
-                .unwrap()
-                .push(request.lines().next().unwrap().to_owned());
-            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-            let mut upstream = TcpStream::connect(target).await.unwrap();
-            let _ = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
-        }
-    });
-    (address, lines, task)
 }

@@ -44,7 +44,7 @@ impl Settings {
             attributes: BTreeMap::new(),
             ca_file: None,
             connect_timeout: Duration::from_secs(2),
-            timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(6),
         }
     }
 
@@ -117,7 +117,7 @@ pub enum BuildError {
     #[error("`--api-url` must have no user, password, query or fragment")]
     NotAnAddress,
     /// CoreWeave mints for 12 h at most.
-    #[error("`--duration` ({0:?}) must be at most 12 h (43200 s)")]
+    #[error("`--credential-duration` ({0:?}) must be at most 12 h (43200 s)")]
     Duration(Duration),
     /// Empty, or not safe in a URL.
     #[error("`--org-id` (`{0}`) must be letters, digits, `-`, `_`, `.` or `~`, and not be empty")]
@@ -126,7 +126,7 @@ pub enum BuildError {
     #[error("`--attribute`: a name is empty")]
     EmptyAttribute,
     /// Every call would fail.
-    #[error("`--exchange-timeout` and `--connect-timeout` must be more than 0 s")]
+    #[error("`--exchange-timeout` and `--exchange-connect-timeout` must be more than 0 s")]
     NoTime,
     /// The CA file cannot be read.
     #[error("failed to read `--ca-file` `{}`", path.display())]
@@ -187,7 +187,7 @@ mod tests {
             "`oidc.cks.coreweave.com` is an OIDC issuer",
             "https",
             "query",
-            "`--duration` (43201s)",
+            "`--credential-duration` (43201s)",
             "`--org-id` (`..`)",
             "`--attribute`",
             "timeout",

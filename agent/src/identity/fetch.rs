@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::quoted::Quoted;
+use crate::causes::causes;
 
 /// Longer key sets and discovery documents are not read.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
@@ -179,15 +180,4 @@ impl Fetcher {
             error,
         })
     }
-}
-
-/// The whole chain: reqwest's own text stops at "error sending request".
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

@@ -2,11 +2,12 @@
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, Validation, dangerous};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, Validation};
 use serde::Deserialize;
 
 use super::claims::Claims;
 use super::quoted::Quoted;
+use super::unverified::{Unverified, unreadable};
 use crate::error::Error;
 
 /// Sizes of RSA moduli that are accepted, in bits; the upper bound is that of aws-lc.
@@ -32,13 +33,6 @@ pub(super) struct KeySet {
     pub(super) audiences: Vec<String>,
     /// Never empty.
     pub(super) keys: Vec<Key>,
-}
-
-/// What can be read from a token before its signature is checked.
-pub(super) struct Unverified<'a> {
-    token: &'a str,
-    /// The id of the key that is said to have signed it.
-    pub(super) key_id: String,
 }
 
 impl Key {
@@ -149,55 +143,6 @@ impl KeySet {
             }),
         }
     }
-}
-
-impl<'a> Unverified<'a> {
-    /// Reads the token's header.
-    ///
-    /// # Errors
-    /// [`Error::Unauthenticated`] when this is not a signed JSON Web Token, or one that no key of
-    /// a cluster can have signed.
-    pub(super) fn new(token: &'a str) -> Result<Self, Error> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| {
-            Error::Unauthenticated(
-                "the Authorization header is not a signed JSON Web Token: send the Pod's service \
-                 account token"
-                    .to_owned(),
-            )
-        })?;
-        if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
-            return Err(Error::Unauthenticated(format!(
-                "the token is signed with {:?}; only RS256 and ES256 are accepted",
-                header.alg
-            )));
-        }
-        // RFC 7515 §4.1.11: an extension that is marked critical and not understood must fail.
-        if header.crit.is_some() {
-            return Err(Error::Unauthenticated(
-                "the token's header has critical extensions, which no service account token has"
-                    .to_owned(),
-            ));
-        }
-        let key_id = header.kid.ok_or_else(|| {
-            Error::Unauthenticated("the token's header does not name its key (kid)".to_owned())
-        })?;
-        Ok(Self { token, key_id })
-    }
-
-    /// The claims as anyone may have written them: good to refuse a token, never to accept it.
-    ///
-    /// # Errors
-    /// [`Error::Unauthenticated`] when they are not those of a service account token.
-    pub(super) fn claims(&self) -> Result<Claims, Error> {
-        dangerous::insecure_decode_claims(self.token).map_err(unreadable)
-    }
-}
-
-fn unreadable(error: impl std::fmt::Display) -> Error {
-    Error::Unauthenticated(format!(
-        "the token's claims are not those of a service account token: {}",
-        Quoted(&error.to_string())
-    ))
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl State {
             return Step::End;
         }
         let (is_due, deadline) = match &self.held {
-            Some(held) if now < held.renew_at() => return Step::Sleep(Some(held.renew_at())),
+            Some(held) if !held.is_due(now, wall) => return Step::Sleep(Some(held.renew_at())),
             Some(held) => (true, Some(held.deadline())),
             None => (false, None),
         };
@@ -188,6 +188,7 @@ impl State {
         &mut self,
         workload: &Workload,
         result: Result<Credentials, ExchangeError>,
+        started: Instant,
         (now, wall): (Instant, Timestamp),
         policy: &Policy,
     ) -> (Settled, Result<Credentials, ExchangeError>) {
@@ -205,7 +206,7 @@ impl State {
                     Settled::First
                 };
                 match &mut self.held {
-                    Some(held) => held.replace(newer),
+                    Some(held) => held.replace(newer, now, wall),
                     None => self.held = Some(newer),
                 }
                 self.backoff = Backoff::default();
@@ -215,7 +216,7 @@ impl State {
                 (settled, Ok(credentials))
             }
             Err(error) => {
-                self.backoff.failed(&error, now, &mut self.rng);
+                self.backoff.failed(&error, (started, now), &mut self.rng);
                 self.last_failure = Some(error.to_string());
                 if let ExchangeError::Refused { status, message } = &error {
                     self.is_wanted = false;

@@ -181,3 +181,27 @@ async fn a_key_that_an_outage_outlived_is_fetched_before_anyone_asks() {
     sleep(2 * MINUTE).await;
     node.expect(&pod, "KEY2", Outcome::Hit).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_first_exchange_that_hangs_is_tried_again_while_its_request_is_held() {
+    let node = Node::new();
+    node.script.takes(6 * SECOND);
+    node.script.next([Act::Fail(uncertain())]);
+    let held = node.spawn(&node.pod("sa", "a"));
+    sleep(6 * SECOND).await;
+    node.script.takes(100 * MS);
+    let (result, elapsed) = held.await.unwrap();
+    assert!(result.is_ok(), "{result:?}");
+    assert!(elapsed < 8 * SECOND, "{elapsed:?}");
+    assert_eq!(node.script.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_without_a_pause_makes_no_loop() {
+    let node = Node::new();
+    node.script.usually(Act::Fail(throttled(0)));
+    assert!(node.ask(&node.pod("sa", "a")).await.is_err());
+    assert!(node.script.count() <= 9, "{:?}", node.script.gaps());
+    sleep(60 * MINUTE).await;
+    assert!(node.script.count() <= 80, "{}", node.script.count());
+}

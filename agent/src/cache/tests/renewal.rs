@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::{MINUTE, MS, SECOND};
 use crate::cache::script::{Act, HOUR, Node, unavailable};
@@ -153,6 +154,24 @@ async fn a_clock_set_forth_ends_keys_early_and_once() {
     node.expect(&short, "KEY3", Outcome::Hit).await;
     node.expect(&long, "KEY2", Outcome::Hit).await;
     assert_eq!(node.script.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_set_forth_renews_before_the_key_ends_by_it() {
+    let node = Node::new();
+    let (cache, shutdown) = (node.cache.clone(), CancellationToken::new());
+    let _end = shutdown.clone().drop_guard();
+    tokio::spawn(async move { cache.keep(shutdown).await });
+    let pod = node.pod("sa", "a");
+    node.expect(&pod, "KEY1", Outcome::Miss).await;
+    sleep(MINUTE).await;
+    node.clock.step(SignedDuration::from_hours(4));
+    node.expect(&pod, "KEY1", Outcome::Hit).await;
+    sleep(MINUTE).await;
+    node.expect(&pod, "KEY2", Outcome::Hit).await;
+    sleep(150 * MINUTE).await;
+    node.expect(&pod, "KEY2", Outcome::Hit).await;
+    assert_eq!(node.script.count(), 2);
 }
 
 #[tokio::test(start_paused = true)]

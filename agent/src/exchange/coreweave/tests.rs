@@ -5,9 +5,7 @@ use prometheus::Registry;
 use secrecy::SecretString;
 
 use super::*;
-use crate::exchange::scripted_server::{
-    CaFile, ScriptedServer, Step, answer, certificate, connect_proxy,
-};
+use crate::exchange::scripted_server::{CaFile, ScriptedServer, Step, answer, certificate};
 
 const POST_200: &str = r#"{"accessKeyId":"CWID","secretKey":"canary-secret","principalName":"p",
     "expiry":"2026-11-23T15:00:00.5Z","attributes":{}}"#;
@@ -410,114 +408,4 @@ fn what_cannot_work_is_refused_at_start() {
     assert!(build(&|s| s.api = issuer.parse().unwrap()).contains("issuer"));
     assert!(build(&|s| s.ca_file = Some("/no/such/ca.pem".into())).contains("/no/such/ca.pem"));
     assert!(build(&|s| s.ca_file = Some(empty.clone())).contains("no CA certificates"));
-}
-
-/// Runs an ignored test of this module in a process of its own, with these variables.
-async fn in_child(test: &str, variables: &[(&str, &str)]) {
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    let name = format!("exchange::coreweave::tests::{test}");
-    child.args(["--exact", &name, "--ignored", "--nocapture"]);
-    for name in [
-        "HTTPS_PROXY",
-        "https_proxy",
-        "ALL_PROXY",
-        "all_proxy",
-        "NO_PROXY",
-        "no_proxy",
-    ] {
-        child.env_remove(name);
-    }
-    child.envs(variables.iter().copied());
-    let output = tokio::task::spawn_blocking(move || child.output())
-        .await
-        .unwrap()
-        .unwrap();
-    let report = String::from_utf8_lossy(&output.stdout);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && report.contains("1 passed"),
-        "{report}{complaint}"
-    );
-}
-
-#[tokio::test]
-#[ignore = "run in a child process, with variables that are set there"]
-async fn child_exchanges_once() {
-    let [url, ca] = ["TEST_URL", "TEST_CA"].map(|name| std::env::var(name).unwrap());
-    let exchange = at(&url, |settings| {
-        settings.ca_file = Some(ca.into());
-        settings.connect_timeout = Duration::from_secs(3);
-        settings.timeout = Duration::from_secs(5);
-    });
-    run(&exchange).await.unwrap();
-}
-
-#[tokio::test]
-async fn the_proxy_of_the_environment_is_used_except_for_its_exceptions() {
-    let (acceptor, ca) = certificate("proxy");
-    let server = ScriptedServer::start([ok(), ok()], Some(acceptor)).await;
-    let (proxy, lines, task) = connect_proxy(server.address).await;
-    let (proxy, ca_path) = (format!("http://{proxy}"), ca.0.to_str().unwrap());
-    // No resolver knows this name: only the proxy leads to the server.
-    let variables = [
-        ("HTTPS_PROXY", &*proxy),
-        ("TEST_CA", ca_path),
-        ("TEST_URL", "https://api.test"),
-    ];
-    in_child("child_exchanges_once", &variables).await;
-    assert_eq!(*lines.lock().unwrap(), ["CONNECT api.test:443 HTTP/1.1"]);
-
-    let direct = format!("https://localhost:{}", server.address.port());
-    let variables = [
-        ("HTTPS_PROXY", &*proxy),
-        ("NO_PROXY", "localhost"),
-        ("TEST_CA", ca_path),
-        ("TEST_URL", &direct),
-    ];
-    in_child("child_exchanges_once", &variables).await;
-    assert_eq!(lines.lock().unwrap().len(), 1);
-    assert_eq!(server.requests().len(), 2);
-    task.abort();
-}
-
-#[tokio::test]
-async fn a_proxy_that_refuses_is_no_connection() {
-    let proxy = ScriptedServer::start([answer(407, "", "")], None).await;
-    let (_acceptor, ca) = certificate("refusing-proxy");
-    let (proxy_url, ca_path) = (format!("http://{}", proxy.address), ca.0.to_str().unwrap());
-    let variables = [("HTTPS_PROXY", &*proxy_url), ("TEST_CA", ca_path)];
-    in_child("child_finds_no_connection", &variables).await;
-    assert_eq!(proxy.requests().len(), 1);
-    assert!(!proxy.requests()[0].contains(TOKEN));
-}
-
-#[tokio::test]
-#[ignore = "run in a child process, with variables that are set there"]
-async fn child_finds_no_connection() {
-    let ca = std::env::var("TEST_CA").unwrap();
-    let exchange = at("https://api.test", |settings| {
-        settings.ca_file = Some(ca.into());
-    });
-    assert_unavailable(run(&exchange).await, "no connection");
-}
-
-#[tokio::test]
-async fn without_any_ca_certificate_the_message_names_the_ways_to_give_one() {
-    let variables = [
-        ("SSL_CERT_FILE", "/dev/null"),
-        ("SSL_CERT_DIR", "/nonexistent"),
-    ];
-    in_child("child_has_no_ca_certificates", &variables).await;
-}
-
-#[test]
-#[ignore = "run in a child process, with variables that are set there"]
-fn child_has_no_ca_certificates() {
-    let metrics = Metrics::new(&Registry::new()).unwrap();
-    let error = CoreWeave::new(Settings::new("org-1"), Clock::system(), metrics).unwrap_err();
-    let message = error.to_string();
-    assert!(
-        message.contains("--ca-file") && message.contains("SSL_CERT_FILE"),
-        "{message}"
-    );
 }
