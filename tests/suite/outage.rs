@@ -57,18 +57,21 @@ fn a_key_in_memory_is_served_while_its_renewal_fails_whatever_coreweave_does() {
 
 #[test]
 fn a_cold_request_is_held_through_an_outage_and_answered_when_it_ends() {
-    for (name, outage) in every_outage() {
-        let node = Node::new().unwrap();
-        let _agent = node
-            .agent(&["--hold-limit", "30s", "--exchange-timeout", "1s"])
-            .unwrap();
-        node.standin().behave_next(1, Scope::default(), outage);
-        let pod = node.enrolled_pod("trainer", "train-0").unwrap();
-        let answer = pod.credentials().unwrap();
-        assert_eq!(answer.status, 200, "{name}: {answer:?}");
-        // The one that failed and the one that did not: nothing is tried in a hurry.
-        assert_eq!(node.standin().calls().exchanges(), 2, "{name}");
-    }
+    std::thread::scope(|scope| {
+        for (name, outage) in every_outage() {
+            scope.spawn(move || {
+                let node = Node::new().unwrap();
+                let patient = ["--hold-limit", "30s", "--exchange-timeout", "1s"];
+                let _agent = node.agent(&patient).unwrap();
+                node.standin().behave_next(1, Scope::default(), outage);
+                let pod = node.enrolled_pod("trainer", "train-0").unwrap();
+                let answer = pod.credentials().unwrap();
+                assert_eq!(answer.status, 200, "{name}: {answer:?}");
+                // The one that failed and the one that did not: nothing is tried in a hurry.
+                assert_eq!(node.standin().calls().exchanges(), 2, "{name}");
+            });
+        }
+    });
 }
 
 #[test]
