@@ -50,11 +50,8 @@ fn main() -> anyhow::Result<()> {
     load()?;
     pods()?;
     for binary in [binaries::agent(), binaries::shipped_enroll()] {
-        println!(
-            "{}: {} bytes",
-            binary.display(),
-            fs::metadata(&binary)?.len()
-        );
+        let name = binary.file_name().unwrap_or_default().display();
+        println!("{name}: {} bytes", fs::metadata(&binary)?.len());
     }
     Ok(())
 }
