@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make figures`: what the agent costs and how fast it answers, on this machine. Takes 3 minutes
-# after the build; let nothing else run meanwhile.
+# `make figures`: what the agent costs and how fast it answers, on this machine. Takes up to 5
+# minutes after the build; let nothing else run meanwhile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
