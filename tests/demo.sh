@@ -17,5 +17,6 @@ fi
 echo "==> AWS CLI and boto3, pinned, under target/tools"
 PYTHON_CLIENTS="aws boto3" tests/tools/fetch.sh base python
 echo "==> building the agent, caios-enroll and the stand-in (some minutes the first time)"
-cargo build --release --locked --package agent --package enroll --package tests --bin caios-agent --bin caios-enroll --bin demo
+cargo build --release --locked --package agent --package tests --bin caios-agent --bin demo
+cargo build --locked --profile tiny --no-default-features --package enroll --bin caios-enroll
 exec target/x86_64-unknown-linux-gnu/release/demo "$@"

@@ -118,11 +118,18 @@ impl Pod {
     /// # Errors
     /// When it cannot be started.
     pub fn enroll_with(&self, deadline: &str, further: &[&str]) -> anyhow::Result<Output> {
-        let mut command = Command::new(binaries::enroll());
+        let mut command = self.enroll_command(&binaries::enroll(), deadline);
+        command.args(further);
+        self.output(command)
+    }
+
+    /// The command that enrols this Pod, with any build of `caios-enroll`. It is to be run inside.
+    pub fn enroll_command(&self, program: &Path, deadline: &str) -> Command {
+        let mut command = Command::new(program);
         command.arg("--socket").arg(&self.enroll_socket);
         command.arg("--token-file").arg(self.token_file());
-        command.args(["--deadline", deadline]).args(further);
-        self.output(command)
+        command.args(["--deadline", deadline]);
+        command
     }
 
     /// A command with the environment of an injected container, and no other.
