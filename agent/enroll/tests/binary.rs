@@ -13,7 +13,6 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
@@ -227,7 +226,6 @@ fn the_first_process_of_a_container_ends_at_sigterm() {
     let first = said.next().expect("it says that it waits").expect("text");
     assert!(first.contains("waiting for the node's agent"), "{first}");
     let id = i32::try_from(waiting.id()).expect("a process id");
-    let started = Instant::now();
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(id),
         nix::sys::signal::Signal::SIGTERM,
@@ -235,8 +233,6 @@ fn the_first_process_of_a_container_ends_at_sigterm() {
     .expect("it runs");
     let ended = waiting.wait().expect("it ends");
     assert_eq!(ended.code(), Some(143));
-    // Its own deadline is five minutes.
-    assert!(started.elapsed() < Duration::from_secs(60));
     let last = said.last().expect("it says that it ends").expect("text");
     assert!(last.contains("told to end"), "{last}");
 }

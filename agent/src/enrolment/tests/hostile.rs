@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle as Thread;
 
+use super::super::descriptor::sockopt::tests::attach_filter;
 use super::*;
 
 /// A thread that does something to a listener again and again until this is dropped.
@@ -52,7 +53,7 @@ fn steal_and_block(listener: &TcpListener) {
 
 /// Enrols a Pod that does `act` to the listener that it has kept, and sees that another Pod enrols
 /// and is served meanwhile.
-async fn another_pod_is_served_beside(mode: Mode, act: fn(&TcpListener)) {
+fn another_pod_is_served_beside(mode: Mode, act: fn(&TcpListener)) {
     let agent = Agent::with(mode, Vec::new());
     let (pod, other) = (PodNamespace::new(), PodNamespace::new());
     let (listener, _connection) = pod.loopback_at(match mode {
@@ -78,14 +79,26 @@ async fn another_pod_is_served_beside(mode: Mode, act: fn(&TcpListener)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_steals_from_its_own_listener_delays_nobody_else() {
-    another_pod_is_served_beside(Mode::Reown, steal).await;
-    another_pod_is_served_beside(Mode::Plain, steal).await;
+    another_pod_is_served_beside(Mode::Reown, steal);
+    another_pod_is_served_beside(Mode::Plain, steal);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_makes_accepts_block_delays_nobody_else() {
-    another_pod_is_served_beside(Mode::Reown, steal_and_block).await;
-    another_pod_is_served_beside(Mode::Plain, steal_and_block).await;
+    another_pod_is_served_beside(Mode::Reown, steal_and_block);
+    another_pod_is_served_beside(Mode::Plain, steal_and_block);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_with_a_filter_is_rejected() {
+    let (agent, pod) = (Agent::start(), PodNamespace::new());
+    let (listener, _connection) = pod.loopback();
+    if attach_filter(listener.as_fd()) {
+        let (status, message) = agent.ask("good-a", &[listener.as_fd()]);
+        assert_eq!(status, Status::Rejected);
+        assert!(message.contains("filter"), "{message}");
+        assert_eq!(agent.enrol("a", &pod).0, Status::Ready);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
