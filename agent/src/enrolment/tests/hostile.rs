@@ -120,9 +120,10 @@ async fn sockets_that_linger_and_that_nobody_asked_for_lock_nobody_out() {
     // Closing one of these takes 100 s: its peer reads nothing of what has been written.
     let lingering = || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
         let mut full = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (deaf, _) = listener.accept().unwrap();
-        sockopt::set_socket_send_buffer_size(&full, 4096).unwrap();
+        sockopt::set_socket_send_buffer_size(&full, 65_536).unwrap();
         full.set_nonblocking(true).unwrap();
         while full.write(&[0; 4096]).is_ok() {}
         sockopt::set_socket_linger(&full, Some(Duration::from_secs(100))).unwrap();
