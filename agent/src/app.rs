@@ -1,5 +1,6 @@
 //! Builds each part once, binds, runs until shutdown, drains.
 
+mod parts;
 mod pods;
 
 use std::fs::DirBuilder;
@@ -8,15 +9,15 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use prometheus::{IntCounter, IntGauge, Registry as Series};
 use shared::serve::{Connections, Counters, Limits, serve};
 use shared::telemetry;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::parts::Parts;
 use self::pods::Pods;
 use crate::admin::{Admin, Readiness};
 use crate::broker::Broker;
@@ -116,74 +117,62 @@ impl App {
     /// When a part that should run for ever has ended: the process must not go on without it.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         // Whatever answers requests in flight goes on while they drain.
-        let background = CancellationToken::new();
-        let _end_background = background.clone().drop_guard();
-        let mut parts = JoinSet::new();
+        let draining = CancellationToken::new();
+        let _end_background = draining.clone().drop_guard();
+        let (mut background, mut serving) = (Parts::default(), Parts::default());
 
-        let (broker, stop) = (Arc::clone(&self.broker), background.clone());
-        parts.spawn(async move {
+        let (broker, stop) = (Arc::clone(&self.broker), draining.clone());
+        background.spawn("the refresh of the issuer's keys", async move {
             broker.verifier().keep_keys(stop).await;
-            "the refresh of the issuer's keys"
         });
-        let (broker, stop) = (Arc::clone(&self.broker), background.clone());
-        parts.spawn(async move {
+        let (broker, stop) = (Arc::clone(&self.broker), draining.clone());
+        background.spawn("the renewal of credentials", async move {
             broker.cache().keep(stop).await;
-            "the renewal of credentials"
         });
-        let (broker, registry, stop) = (
-            Arc::clone(&self.broker),
-            Arc::clone(&self.registry),
-            background.clone(),
-        );
-        let poll_interval = self.config.poll_interval;
-        parts.spawn(async move {
+        let (broker, stop) = (Arc::clone(&self.broker), draining.clone());
+        let (registry, interval) = (Arc::clone(&self.registry), self.config.poll_interval);
+        background.spawn("the watch over enrolled Pods", async move {
             let gone = |pod: &_| broker.cache().forget(pod);
-            reap::run(&registry, poll_interval, gone, stop).await;
-            "the watch over enrolled Pods"
+            reap::run(&registry, interval, gone, stop).await;
         });
-        let (admin, stop) = (self.admin, background.clone());
+        let admin = self.admin;
         let mut admin_limits = self.limits.clone();
         admin_limits.per_listener = ADMIN_CONNECTIONS;
         let own = Connections::new(ADMIN_CONNECTIONS, admin_counters(&self.metrics)?);
-        parts.spawn(async move {
-            let service = move |request| {
-                let admin = Arc::clone(&admin);
-                async move { admin.answer(&request) }
-            };
-            serve(self.admin_socket, admin_limits, own, service, stop).await;
-            "the admin port"
-        });
-        let stop = shutdown.clone();
-        parts.spawn(async move {
-            self.intake.run(stop).await;
-            "the enrolment socket"
-        });
+        let answer = move |request| {
+            let admin = Arc::clone(&admin);
+            async move { admin.answer(&request) }
+        };
+        let listener = self.admin_socket;
+        background.spawn(
+            "the admin port",
+            serve(listener, admin_limits, own, answer, draining),
+        );
 
+        serving.spawn("the enrolment socket", self.intake.run(shutdown.clone()));
         let route = self.route;
-        let direct = tokio::spawn(serve(
-            self.agent_socket,
-            self.limits,
-            self.connections,
-            move |request| {
-                let route = route.clone();
-                async move { route.answer(request, None).await }
-            },
-            shutdown.clone(),
-        ));
+        let answer = move |request| {
+            let route = route.clone();
+            async move { route.answer(request, None).await }
+        };
+        let (listener, limits) = (self.agent_socket, self.limits);
+        serving.spawn(
+            "the shared credential socket",
+            serve(listener, limits, self.connections, answer, shutdown.clone()),
+        );
         self.metrics.listeners.of(Delivery::Direct).set(1);
         tracing::info!("serving");
 
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => {}
-            Some(ended) = parts.join_next() => match ended {
-                Ok(part) if !shutdown.is_cancelled() => bail!("{part} has ended by itself"),
-                Ok(_ended_in_time) => {}
-                Err(error) => bail!("a part of the agent has failed: {error}"),
-            },
+            error = background.ended() => return Err(error),
+            error = serving.ended() => return Err(error),
         }
         let drained = async {
+            tokio::join!(serving.all_ended(), self.registry.drain());
+            // A Pod whose enrolment was ending just then.
             self.registry.drain().await;
-            let _ = direct.await;
         };
         match timeout(self.config.serve.drain_timeout, drained).await {
             Ok(()) => tracing::info!("drained"),

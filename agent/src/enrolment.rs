@@ -7,11 +7,14 @@
 //!
 //! Start with [`Intake`].
 
+mod answer;
 mod conversation;
 mod descriptor;
+mod handed;
 mod intake;
 mod listener;
 mod readiness;
+mod registration;
 mod registry;
 mod reown;
 mod take;

@@ -1,5 +1,6 @@
 //! Enrolment as Pods and nodes see it: with the real `caios-enroll`, and with hostile peers.
 
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use rustix::net::{
     SocketFlags, SocketType, connect, sendmsg, socket_with,
 };
 use shared::contract;
+use tests::http;
 use tests::node::Node;
 use tests::pod::Pod;
 use tests::wait;
@@ -46,6 +48,47 @@ fn the_first_exchange_has_ended_when_caios_enroll_has() {
         agent.count("caios_agent_requests_total{outcome=\"hit\"}"),
         1
     );
+}
+
+#[test]
+fn the_ipv6_loopback_of_a_pod_is_served_too_until_the_pod_is_gone() {
+    let node = Node::new().unwrap();
+    let agent = node.agent(&["--poll-interval", "1s"]).unwrap();
+    let pod = node.enrolled_pod("trainer", "train-0").unwrap();
+    let ask = || {
+        let (token, address) = (
+            pod.token().unwrap(),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, contract::DEFAULT_PORT)),
+        );
+        pod.namespace()
+            .run(async move { http::get(address, contract::CREDENTIALS_PATH, Some(&token)).await })
+    };
+    assert_eq!(ask().unwrap().status, 200);
+    assert_eq!(
+        agent.count("caios_agent_requests_total{outcome=\"hit\"}"),
+        1
+    );
+    pod.remove_interface().unwrap();
+    wait::until("the listener is closed", Duration::from_secs(15), || {
+        ask().is_err()
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_refused_enrolment_is_warned_of_with_the_pod_and_without_its_token() {
+    let node = Node::new().unwrap();
+    let agent = node.agent(&["--enrolment-mode", "plain"]).unwrap();
+    let pod = node.pod("trainer", "train-0").unwrap();
+    assert_eq!(pod.enroll("5s").unwrap().status.code(), Some(77));
+    let log = agent.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("a Pod was not enrolled"))
+        .unwrap_or_else(|| panic!("no such line in:\n{log}"));
+    assert!(line.contains("WARN"), "{line}");
+    assert!(line.contains(&pod.identity.uid), "{line}");
+    assert!(!log.contains(&pod.token().unwrap()), "it logs the token");
 }
 
 #[test]

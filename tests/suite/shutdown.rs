@@ -1,9 +1,12 @@
 //! How the agent starts and ends, as an operator sees it.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use standin::{Behaviour, Scope};
 use tests::node::Node;
+use tests::pod::Pod;
 use tests::wait;
 
 #[test]
@@ -68,6 +71,58 @@ fn sigterm_lets_requests_in_flight_end_and_exits_0() {
         );
         assert_eq!(asked.join().unwrap().status, 200);
     });
+}
+
+#[test]
+fn a_client_that_never_ends_its_request_does_not_outlast_the_drain() {
+    let node = Node::new().unwrap();
+    let flags = ["--drain-timeout", "1s", "--header-timeout", "1m"];
+    let mut agent = node.agent(&flags).unwrap();
+    let pod = node.enrolled_pod("trainer", "train-0").unwrap();
+    let hanging = pod.namespace().call(|| {
+        let mut stream = TcpStream::connect(Pod::listener()).unwrap();
+        stream
+            .write_all(b"GET /v1/credentials HTTP/1.1\r\n")
+            .unwrap();
+        stream
+    });
+    wait::until("the connection is served", Duration::from_secs(10), || {
+        agent.count("caios_agent_connections") >= 1
+    })
+    .unwrap();
+    assert_eq!(
+        agent.terminate().unwrap().code(),
+        Some(0),
+        "{}",
+        agent.log()
+    );
+    assert!(agent.log().contains("still in flight"), "{}", agent.log());
+    drop(hanging);
+}
+
+#[test]
+fn a_second_signal_ends_the_drain_at_once() {
+    let node = Node::new().unwrap();
+    let flags = ["--drain-timeout", "1m", "--header-timeout", "1m"];
+    let mut agent = node.agent(&flags).unwrap();
+    let pod = node.enrolled_pod("trainer", "train-0").unwrap();
+    let hanging = pod.namespace().call(|| {
+        let mut stream = TcpStream::connect(Pod::listener()).unwrap();
+        stream.write_all(b"GET").unwrap();
+        stream
+    });
+    wait::until("the connection is served", Duration::from_secs(10), || {
+        agent.count("caios_agent_connections") >= 1
+    })
+    .unwrap();
+    let id = nix::unistd::Pid::from_raw(i32::try_from(agent.id()).unwrap());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    wait::until("the first signal is taken", Duration::from_secs(10), || {
+        agent.log().contains("shutting down")
+    })
+    .unwrap();
+    assert_eq!(agent.terminate().unwrap().code(), Some(143));
+    drop(hanging);
 }
 
 #[test]

@@ -36,6 +36,7 @@ Exit codes:
   69  the deadline passed without an agent
   70  a failure in this Pod
   77  the agent rejected this Pod; its message says why
+ 143  ended by SIGTERM or SIGINT: this Pod is being deleted
 ";
 
 const DEFAULT_SOCKET: &CStr = c"/run/caios-agent/public/enroll.sock";

@@ -39,6 +39,8 @@ pub enum Exit {
     Internal = 70,
     /// The agent rejected this Pod (`EX_NOPERM`).
     Rejected = 77,
+    /// SIGTERM or SIGINT came first: the Pod is being deleted. As shells report a SIGTERM.
+    Terminated = 143,
 }
 
 const FIRST_DELAY_MS: u32 = 100;

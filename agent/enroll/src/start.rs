@@ -3,8 +3,10 @@
 
 #![expect(
     unsafe_code,
-    reason = "the kernel's entry protocol and the exit system call have no safe form"
+    reason = "the kernel's entry protocol, signals and the exit system call have no safe form"
 )]
+
+mod termination;
 
 use core::ffi::{CStr, c_char};
 use core::panic::PanicInfo;
@@ -41,6 +43,7 @@ extern "C" fn _start() -> ! {
 /// # Safety
 /// `stack` is the initial stack pointer.
 unsafe extern "C" fn main(stack: *const usize) -> ! {
+    termination::take_over();
     // SAFETY: the caller passes the initial stack, which starts with `argc`.
     let count = unsafe { stack.read() };
     // SAFETY: `argc` pointers and their null follow, then the environment's.

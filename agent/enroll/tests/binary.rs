@@ -6,7 +6,7 @@
     reason = "a test ends where its setting is broken"
 )]
 
-use std::io::IoSliceMut;
+use std::io::{BufRead as _, BufReader, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -207,6 +207,34 @@ fn the_deadline_a_bad_token_file_and_a_bad_flag_have_their_exit_codes() {
         let help = node.command(binary).arg("--help").output().expect("starts");
         assert!(help.status.success() && help.stdout.starts_with(b"Connects this Pod"));
     }
+}
+
+#[test]
+fn the_first_process_of_a_container_ends_at_sigterm() {
+    let node = Node::new("sigterm");
+    let [_, shipped] = binaries();
+    let mut command = node.command(shipped);
+    // Children of this thread are each the first of a PID namespace, as in a container: the
+    // kernel drops signals that such a process has no handler for.
+    let waiting = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID)
+            .expect("PID namespaces need root, or `unshare -Ur cargo test`");
+        command.spawn().expect("starts")
+    });
+    let mut waiting = waiting.join().expect("the thread ends");
+    let mut said = BufReader::new(waiting.stderr.take().expect("a pipe")).lines();
+    let first = said.next().expect("it says that it waits").expect("text");
+    assert!(first.contains("waiting for the node's agent"), "{first}");
+    let id = i32::try_from(waiting.id()).expect("a process id");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(id),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .expect("it runs");
+    let ended = waiting.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(143));
+    let last = said.last().expect("it says that it ends").expect("text");
+    assert!(last.contains("told to end"), "{last}");
 }
 
 #[test]

@@ -6,24 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
-use shared::enrolment::{
-    MAX_REPLY_BYTES, MAX_REQUEST_BYTES, RequestError, Status, VERSION, parse_request,
-};
+use shared::enrolment::{MAX_REQUEST_BYTES, Status, parse_request};
+use shared::throttled;
 use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use super::answer::Answer;
 use super::descriptor::{Cookie, Namespace};
+use super::handed::discard;
 use super::readiness::watch;
-use super::registry::{Enrolling, Registration, Registry};
+use super::registration::Registration;
+use super::registry::{Enrolling, Registry};
 use super::take::{Refusal, Taken, Wanted, take};
 use super::waiting::Place;
 use super::{Enroller, PodListener, Settings};
 use crate::error::Error;
 use crate::metrics::{Delivery, EnrolmentOutcome, Metrics};
-use crate::workload::{Pod, Workload};
+use crate::workload::{Pod, PodUid, Workload};
 
 /// A token may need the issuer's keys fetched first.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,10 +44,9 @@ pub(super) struct Shared<E> {
     pub(super) examining: Arc<Semaphore>,
     /// Bounds the threads of plain accepts.
     pub(super) accepting: Arc<Semaphore>,
+    /// Bounds the threads that close what peers sent, and the descriptors that they hold.
+    pub(super) closing: Arc<Semaphore>,
 }
-
-/// An answer: a status and what to tell the Pod.
-type Answer = (Status, String, EnrolmentOutcome);
 
 impl<E: Enroller> Shared<E> {
     /// Serves one connection: a message, an answer, closed. `permit` is given back after that.
@@ -65,61 +66,98 @@ impl<E: Enroller> Shared<E> {
         place.leave();
         if let Ok(Some(message)) = message {
             let started = Instant::now();
-            let (status, text, outcome) = tokio::select! {
+            let answer = tokio::select! {
                 answer = self.answer(&message, &socket) => answer,
-                () = shutdown.cancelled() => busy("the node's agent is stopping"),
+                () = shutdown.cancelled() => Answer::busy("the node's agent is stopping"),
             };
             drop(message);
-            self.metrics.enrolments.of(outcome).inc();
+            self.metrics.enrolments.of(answer.outcome).inc();
             let elapsed = started.elapsed().as_secs_f64();
             self.metrics.enrolment_duration.observe(elapsed);
-            tracing::debug!(?outcome, message = text, "enrolment ended");
+            self.log(&answer);
             // The one packet on this connection always fits into its buffer; a peer that never
             // reads holds nobody up.
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            let _ = rustix::net::send(&socket, &packet(status, &text), flags);
+            let _ = rustix::net::send(&socket, &answer.packet(), flags);
         }
-        // The close would cut the reply off if the message was still unread, and either may have
-        // to close sockets that linger.
+        let closing = Arc::clone(&self.closing).acquire_owned();
+        let closing = shutdown.run_until_cancelled(closing).await;
+        // The close would cut the reply off if the message was still unread.
         tokio::task::spawn_blocking(move || {
-            let _ = rustix::net::recv(&socket, &mut [0u8; 1], RecvFlags::DONTWAIT);
+            discard(&socket);
             drop(socket);
-            drop(permit);
+            drop((closing, permit));
         });
+    }
+
+    /// Logs how an enrolment ended. The reason is quoted: a Pod can put line breaks into a token.
+    fn log(&self, answer: &Answer) {
+        let Answer { outcome, .. } = answer;
+        let (pod_uid, reason) = (answer.pod.as_ref().map(PodUid::as_str), &answer.text);
+        if matches!(answer.status, Status::Rejected | Status::Busy) {
+            throttled!(
+                &self.metrics.suppressed_log_lines,
+                warn,
+                pod_uid,
+                ?outcome,
+                ?reason,
+                "a Pod was not enrolled"
+            );
+        } else {
+            tracing::debug!(pod_uid, ?outcome, ?reason, "an enrolment ended");
+        }
     }
 
     /// Decides on a request whose descriptors are still in the kernel.
     async fn answer(&self, message: &[u8], connection: &Arc<OwnedFd>) -> Answer {
         let request = match parse_request(message) {
             Ok(request) => request,
-            Err(problem) => return rejected(explain(problem)),
+            Err(problem) => return Answer::to(problem),
         };
         let verified = timeout(VERIFY_TIMEOUT, self.enroller.verify(request.token)).await;
         let workload = match verified {
             Ok(Ok(workload)) => workload,
-            Ok(Err(Error::Unavailable { reason, .. })) => return busy(reason),
+            Ok(Err(Error::Unavailable { reason, .. })) => return Answer::busy(reason),
             Ok(Err(error)) => {
-                let outcome = EnrolmentOutcome::Unauthenticated;
-                return (Status::Rejected, error.to_string(), outcome);
+                return Answer {
+                    outcome: EnrolmentOutcome::Unauthenticated,
+                    ..Answer::rejected(error.to_string())
+                };
             }
-            Err(_elapsed) => return busy("the token could not be verified in time"),
+            Err(_elapsed) => return Answer::busy("the token could not be verified in time"),
         };
+        let pod = Some(workload.pod.uid.clone());
+        let answer = self.decide(&workload, request.port, connection).await;
+        Answer { pod, ..answer }
+    }
+
+    /// Decides on the request of a verified Pod.
+    async fn decide(
+        &self,
+        workload: &Arc<Workload>,
+        port: u16,
+        connection: &Arc<OwnedFd>,
+    ) -> Answer {
         let Some(turn) = self.registry.begin(&workload.pod.uid) else {
-            return busy("another enrolment of this Pod is under way");
+            return Answer::busy("another enrolment of this Pod is under way");
         };
-        let outcome = match self.enrol(&workload, request.port, connection, turn).await {
+        let outcome = match self.enrol(workload, port, connection, turn).await {
             Ok(outcome) => outcome,
-            Err(Refusal::Rejected(why)) => return rejected(why),
-            Err(Refusal::Busy(why)) => return busy(why),
+            Err(Refusal::Rejected(why)) => return Answer::rejected(why),
+            Err(Refusal::Busy(why)) => return Answer::busy(why),
         };
-        let first = self.enroller.first_exchange(&workload);
-        match timeout(self.settings.first_exchange_wait, first).await {
-            Ok(Ok(())) => (Status::Ready, String::new(), outcome),
-            Ok(Err(error @ Error::Forbidden(_))) => {
-                (Status::RefusedByIssuer, error.to_string(), outcome)
-            }
-            Ok(Err(error)) => (Status::Enrolled, error.to_string(), outcome),
-            Err(_elapsed) => (Status::Enrolled, String::new(), outcome),
+        let first = self.enroller.first_exchange(workload);
+        let (status, text) = match timeout(self.settings.first_exchange_wait, first).await {
+            Ok(Ok(())) => (Status::Ready, String::new()),
+            Ok(Err(error @ Error::Forbidden(_))) => (Status::RefusedByIssuer, error.to_string()),
+            Ok(Err(error)) => (Status::Enrolled, error.to_string()),
+            Err(_elapsed) => (Status::Enrolled, String::new()),
+        };
+        Answer {
+            status,
+            text,
+            outcome,
+            pod: None,
         }
     }
 
@@ -136,7 +174,6 @@ impl<E: Enroller> Shared<E> {
             let _permit = self.examining.acquire().await.map_err(|_| late())?;
             let workload = Arc::clone(workload);
             let connection = Arc::clone(connection);
-            let registry = Arc::clone(&self.registry);
             let (mode, own) = (self.settings.mode, self.own);
             let addresses = self.enroller.addresses(&workload.pod.uid);
             // The turn goes with the work: should a descriptor block its thread for ever, its Pod
@@ -149,7 +186,7 @@ impl<E: Enroller> Shared<E> {
                     own,
                     addresses: &addresses,
                 };
-                (take(&connection, &wanted, &registry), turn)
+                (take(&connection, &wanted, &turn), turn)
             })
             .await
             .map_err(|_panicked| late())
@@ -222,32 +259,4 @@ async fn first_message(socket: &Arc<OwnedFd>) -> Option<Zeroizing<Vec<u8>>> {
         .await
         .ok()
         .filter(|message| !message.is_empty())
-}
-
-fn rejected(why: impl Into<String>) -> Answer {
-    (Status::Rejected, why.into(), EnrolmentOutcome::Rejected)
-}
-
-fn busy(why: impl Into<String>) -> Answer {
-    (Status::Busy, why.into(), EnrolmentOutcome::Busy)
-}
-
-fn explain(problem: RequestError) -> String {
-    match problem {
-        RequestError::NotARequest => "this is no enrolment request".to_owned(),
-        RequestError::Version(version) => format!(
-            "enrolment protocol {version} is not spoken here, only {VERSION}: use the              `caios-enroll` of this agent's release"
-        ),
-        RequestError::NoPort => "port 0 cannot be listened on".to_owned(),
-        RequestError::NoToken => "there is no service account token".to_owned(),
-        RequestError::TooLong => "the service account token is too long".to_owned(),
-    }
-}
-
-/// Renders a reply, its message cut to fit.
-fn packet(status: Status, message: &str) -> Vec<u8> {
-    let end = message.floor_char_boundary(MAX_REPLY_BYTES - 1);
-    let mut packet = vec![status as u8];
-    packet.extend_from_slice(message.get(..end).unwrap_or_default().as_bytes());
-    packet
 }

@@ -3,7 +3,7 @@
 pub(super) mod sockopt;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::net::{AddressFamily, SocketType, ipproto, netdevice, sockopt as options};
 
@@ -64,6 +64,9 @@ pub(super) fn check_untampered(socket: BorrowedFd<'_>) -> Result<(), Problem> {
     }
 }
 
+/// What container runtimes call the interface of a Pod, whatever addresses it has.
+pub(in crate::enrolment) const POD_INTERFACE: &str = "eth0";
+
 /// Identifies a network namespace; `None` on kernels before 5.14.
 pub(super) type Cookie = Option<u64>;
 
@@ -71,7 +74,8 @@ pub(super) type Cookie = Option<u64>;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Namespace {
     pub(super) cookie: Cookie,
-    /// The interfaces besides loopback, by index.
+    /// The interfaces by which the Pod is known to live, by index: `eth0`, or without one all that
+    /// have an IPv4 address and are not loopback.
     pub(super) interfaces: Vec<u32>,
 }
 
@@ -96,17 +100,17 @@ impl Namespace {
         if comparable.peek().is_some() && !comparable.any(has) {
             return Err(Problem::NotThePods);
         }
-        // The kernel lists interfaces with IPv4 addresses only; `eth0` is what container runtimes
-        // call a Pod's interface, whatever addresses it has.
-        let mut interfaces: Vec<u32> = listed
-            .iter()
-            .filter(|(_, address)| !address.is_loopback())
-            .map(|(name, _)| name.as_str())
-            .chain(["eth0"])
-            .filter_map(|name| netdevice::name_to_index(socket.as_fd(), name).ok())
-            .collect();
-        interfaces.sort_unstable();
-        interfaces.dedup();
+        let index = |name: &str| netdevice::name_to_index(socket, name).ok();
+        // Not every interface: those that a Pod makes for itself (`docker0`), and those that some
+        // kernels put into every namespace (`tunl0`, without an address), outlive the Pod.
+        let interfaces = match index(POD_INTERFACE) {
+            Some(eth0) => vec![eth0],
+            None => listed
+                .iter()
+                .filter(|(_, address)| !address.is_loopback())
+                .filter_map(|(name, _)| index(name))
+                .collect(),
+        };
         Ok(Self { cookie, interfaces })
     }
 }

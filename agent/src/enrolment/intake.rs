@@ -57,6 +57,7 @@ impl<E: Enroller> Intake<E> {
         let shared = Shared {
             examining: Arc::new(Semaphore::new(settings.max_blocking)),
             accepting: Arc::new(Semaphore::new(settings.max_blocking)),
+            closing: Arc::new(Semaphore::new(settings.max_blocking)),
             own: netns_cookie(probe.as_fd()),
             settings,
             enroller,

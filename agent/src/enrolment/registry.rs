@@ -1,14 +1,11 @@
 //! The Pods that are enrolled, and those that are enrolling.
 
-use std::collections::{HashMap, HashSet};
-use std::os::fd::OwnedFd;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use prometheus::IntGauge;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
-use super::descriptor::{Cookie, Namespace};
+use super::descriptor::Cookie;
+use super::registration::{Registration, Witness};
 use crate::workload::PodUid;
 
 /// The enrolled Pods: at most one network namespace for each, and one Pod for each namespace.
@@ -21,59 +18,38 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct State {
     pods: HashMap<PodUid, Registration>,
-    enrolling: HashSet<PodUid>,
+    /// With the network namespace of those that have claimed one.
+    enrolling: HashMap<PodUid, Option<Claim>>,
 }
 
-/// A Pod whose listeners are served until this is dropped.
-#[derive(Debug)]
-pub(super) struct Registration {
-    namespace: Namespace,
-    witness: Arc<OwnedFd>,
-    stop: CancellationToken,
-    served: Vec<JoinHandle<()>>,
-    listeners: IntGauge,
-}
+/// The network namespace of a Pod that is about to be enrolled.
+#[derive(Clone, Copy, Debug)]
+struct Claim(Cookie);
 
-impl Registration {
-    /// Registers listeners in `namespace`, the first of which is `witness`; each is served by one
-    /// of the tasks in `served` until `stop` is cancelled. Counts them as one in `listeners`: they are
-    /// the two addresses of one loopback interface.
-    pub(super) fn new(
-        namespace: Namespace,
-        witness: Arc<OwnedFd>,
-        stop: CancellationToken,
-        served: Vec<JoinHandle<()>>,
-        listeners: IntGauge,
-    ) -> Self {
-        listeners.inc();
-        Self {
-            namespace,
-            witness,
-            stop,
-            served,
-            listeners,
-        }
+impl State {
+    /// Drops the registrations of listeners that ended by themselves: nothing is left to protect.
+    fn forget_dead(&mut self) {
+        self.pods.retain(|_, registration| !registration.is_dead());
     }
 
-    fn is_dead(&self) -> bool {
-        self.served.iter().all(JoinHandle::is_finished)
+    /// Whether a Pod other than `pod` has, or is about to get, the network namespace `cookie`.
+    fn is_taken(&self, pod: &PodUid, cookie: u64) -> bool {
+        let enrolled = self.pods.iter();
+        let enrolled = enrolled.map(|(uid, registration)| (uid, registration.namespace.cookie));
+        let enrolling = self.enrolling.iter();
+        let enrolling = enrolling.filter_map(|(uid, claim)| Some((uid, (*claim)?.0)));
+        enrolled
+            .chain(enrolling)
+            .any(|(uid, other)| uid != pod && other == Some(cookie))
     }
-}
 
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        self.listeners.dec();
+    /// How many Pods there will be when all that have a claim are enrolled.
+    fn expected(&self) -> usize {
+        let new = |(uid, claim): &(&PodUid, &Option<Claim>)| {
+            claim.is_some() && !self.pods.contains_key(*uid)
+        };
+        self.pods.len() + self.enrolling.iter().filter(new).count()
     }
-}
-
-/// Through what an enrolled Pod's interfaces can be looked up.
-#[derive(Clone, Debug)]
-pub(crate) struct Witness {
-    /// A listener in the Pod's network namespace.
-    pub(crate) socket: Arc<OwnedFd>,
-    /// The interfaces besides loopback when it enrolled, by index.
-    pub(crate) interfaces: Vec<u32>,
 }
 
 /// What a Pod that enrols is to the registry.
@@ -106,45 +82,14 @@ impl Registry {
 
     /// Enters a Pod that begins to enrol; `None` while it enrols already.
     pub(super) fn begin(self: &Arc<Self>, pod: &PodUid) -> Option<Enrolling> {
-        let entered = self.lock().enrolling.insert(pod.clone());
-        entered.then(|| Enrolling {
+        match self.lock().enrolling.entry(pod.clone()) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(vacant) => vacant.insert(None),
+        };
+        Some(Enrolling {
             registry: Arc::clone(self),
             pod: pod.clone(),
         })
-    }
-
-    /// Tells what `pod` is, with the network namespace `cookie`.
-    ///
-    /// Without cookies (kernels before 5.14) the uid alone tells: a Pod that is served is known,
-    /// and a new sandbox is taken once `reap` has seen the old one's interfaces go.
-    pub(super) fn standing(&self, pod: &PodUid, cookie: Cookie) -> Standing {
-        let mut state = self.lock();
-        // Of a listener that ended by itself nothing is left to protect.
-        let ended: Vec<PodUid> = state
-            .pods
-            .iter()
-            .filter(|(_, registration)| registration.is_dead())
-            .map(|(uid, _)| uid.clone())
-            .collect();
-        for uid in ended {
-            state.pods.remove(&uid);
-        }
-        if let Some(registration) = state.pods.get(pod)
-            && registration.namespace.cookie == cookie
-        {
-            return Standing::Known;
-        }
-        let mut others = state.pods.iter().filter(|(uid, _)| *uid != pod);
-        if cookie.is_some() && others.any(|(_, other)| other.namespace.cookie == cookie) {
-            return Standing::Taken;
-        }
-        if state.pods.contains_key(pod) {
-            Standing::Replaces
-        } else if state.pods.len() >= self.max_pods {
-            Standing::Full
-        } else {
-            Standing::New
-        }
     }
 
     /// Keeps a Pod; an older registration of it ends.
@@ -170,13 +115,10 @@ impl Registry {
     pub async fn drain(&self) {
         let mut pods = std::mem::take(&mut self.lock().pods);
         for registration in pods.values() {
-            registration.stop.cancel();
+            registration.stop();
         }
         for registration in pods.values_mut() {
-            for served in &mut registration.served {
-                // A listener whose task has failed has ended all the same.
-                let _ = served.await;
-            }
+            registration.ended().await;
         }
     }
 
@@ -189,10 +131,9 @@ impl Registry {
     /// Ends the listeners of `pod` if they are still those of `witness`.
     pub(crate) fn remove_witnessed(&self, pod: &PodUid, witness: &Witness) -> bool {
         let mut state = self.lock();
-        let same = state
-            .pods
-            .get(pod)
-            .is_some_and(|registration| Arc::ptr_eq(&registration.witness, &witness.socket));
+        let same = state.pods.get(pod).is_some_and(|registration| {
+            Arc::ptr_eq(&registration.witness().socket, &witness.socket)
+        });
         same && state.pods.remove(pod).is_some()
     }
 
@@ -201,13 +142,7 @@ impl Registry {
         self.lock()
             .pods
             .iter()
-            .map(|(uid, registration)| {
-                let witness = Witness {
-                    socket: Arc::clone(&registration.witness),
-                    interfaces: registration.namespace.interfaces.clone(),
-                };
-                (uid.clone(), witness)
-            })
+            .map(|(uid, registration)| (uid.clone(), registration.witness()))
             .collect()
     }
 }
@@ -219,8 +154,75 @@ pub(super) struct Enrolling {
     pod: PodUid,
 }
 
+impl Enrolling {
+    /// Tells what the Pod is, with the network namespace `cookie`. Where it may enrol, namespace
+    /// and place are its own as long as the turn lasts: of two that come at once, one is refused.
+    ///
+    /// Without cookies (kernels before 5.14) the uid alone tells: a Pod that is served is known,
+    /// and a new sandbox is taken once `reap` has seen the old one's interfaces go.
+    pub(super) fn claim(&self, cookie: Cookie) -> Standing {
+        let mut state = self.registry.lock();
+        state.forget_dead();
+        let known = state.pods.get(&self.pod);
+        let standing = match known {
+            Some(registration) if registration.namespace.cookie == cookie => {
+                return Standing::Known;
+            }
+            Some(_) => Standing::Replaces,
+            None => Standing::New,
+        };
+        if cookie.is_some_and(|cookie| state.is_taken(&self.pod, cookie)) {
+            return Standing::Taken;
+        }
+        if standing == Standing::New && state.expected() >= self.registry.max_pods {
+            return Standing::Full;
+        }
+        state
+            .enrolling
+            .insert(self.pod.clone(), Some(Claim(cookie)));
+        standing
+    }
+}
+
 impl Drop for Enrolling {
     fn drop(&mut self) {
         self.registry.lock().enrolling.remove(&self.pod);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_pods_that_enrol_at_once_one_gets_the_namespace() {
+        let registry = Registry::new(8);
+        let (a, b) = (PodUid::new("a"), PodUid::new("b"));
+        let first = registry.begin(&a).unwrap();
+        let second = registry.begin(&b).unwrap();
+        assert_eq!(first.claim(Some(1)), Standing::New);
+        assert_eq!(second.claim(Some(1)), Standing::Taken);
+        assert_eq!(second.claim(Some(2)), Standing::New);
+        drop((first, second));
+        let second = registry.begin(&b).unwrap();
+        assert_eq!(second.claim(Some(1)), Standing::New, "a claim outlived");
+    }
+
+    #[test]
+    fn pods_that_enrol_at_once_do_not_exceed_the_most() {
+        let registry = Registry::new(2);
+        let turns = ["a", "b", "c"].map(|uid| registry.begin(&PodUid::new(uid)).unwrap());
+        let mut cookies = 1..;
+        let standings = turns.each_ref().map(|turn| turn.claim(cookies.next()));
+        assert_eq!(standings, [Standing::New, Standing::New, Standing::Full]);
+    }
+
+    #[test]
+    fn a_pod_enrols_once_at_a_time() {
+        let registry = Registry::new(2);
+        let turn = registry.begin(&PodUid::new("a"));
+        assert!(registry.begin(&PodUid::new("a")).is_none());
+        drop(turn);
+        assert!(registry.begin(&PodUid::new("a")).is_some());
     }
 }

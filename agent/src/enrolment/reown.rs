@@ -16,6 +16,7 @@ use rustix::net::SocketFlags;
 use rustix::net::sockopt::{self, Timeout};
 
 use super::descriptor::{Problem, check_untampered};
+use super::handed::close;
 
 /// `caios-enroll` has connected before it sends, so the connection is there at once.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -88,11 +89,4 @@ pub(super) fn accept_within(
     // Linger is inherited, and would make close block.
     sockopt::set_socket_linger(&socket, None).map_err(kernel("clear SO_LINGER"))?;
     Ok(socket)
-}
-
-/// Closes a descriptor from a Pod. May block: the blocking pool only.
-pub(super) fn close(handed: OwnedFd) {
-    // Fails on what is no socket, and then there is no linger.
-    let _ = sockopt::set_socket_linger(&handed, None);
-    drop(handed);
 }

@@ -1,17 +1,15 @@
 //! Takes the listeners out of a verified request. Everything here may block.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
 use shared::enrolment::MAX_DESCRIPTORS;
 
 use super::Mode;
 use super::descriptor::{Cookie, Namespace, Problem, check_listener};
-use super::registry::{Registry, Standing};
-use super::reown::{close, reown};
+use super::handed::{Handed, close};
+use super::registry::{Enrolling, Standing};
+use super::reown::reown;
 use crate::workload::PodUid;
 
 /// What a verified request asks for.
@@ -56,25 +54,23 @@ fn rejected(why: impl std::fmt::Display) -> Refusal {
 pub(super) fn take(
     connection: &OwnedFd,
     wanted: &Wanted<'_>,
-    registry: &Registry,
+    turn: &Enrolling,
 ) -> Result<Taken, Refusal> {
-    let handed = receive(connection)?;
-    let mut handed = Handed(handed);
-    handed.take(wanted, registry)
-}
-
-/// Received descriptors; those that are left are closed without linger.
-struct Handed(Vec<OwnedFd>);
-
-impl Drop for Handed {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(close);
+    let mut handed = Handed::receive(connection)
+        .map_err(|errno| rejected(format!("failed to receive the listener: {errno}")))?;
+    if handed.descriptors.len() > MAX_DESCRIPTORS {
+        return Err(rejected("too many descriptors were handed over"));
     }
+    if handed.cut {
+        let why = "this node's agent may not open more descriptors";
+        return Err(Refusal::Busy(why.to_owned()));
+    }
+    handed.take(wanted, turn)
 }
 
 impl Handed {
-    fn take(&mut self, wanted: &Wanted<'_>, registry: &Registry) -> Result<Taken, Refusal> {
-        let [first, rest @ ..] = self.0.as_slice() else {
+    fn take(&mut self, wanted: &Wanted<'_>, turn: &Enrolling) -> Result<Taken, Refusal> {
+        let [first, rest @ ..] = self.descriptors.as_slice() else {
             return Err(rejected("no listener was handed over"));
         };
         let named = |problem: Problem| rejected(format!("the listener is refused: {problem}"));
@@ -94,7 +90,7 @@ impl Handed {
                 return Err(named(Problem::DifferentNamespaces));
             }
         }
-        let replaces = match registry.standing(wanted.pod, namespace.cookie) {
+        let replaces = match turn.claim(namespace.cookie) {
             Standing::New => false,
             Standing::Replaces => true,
             Standing::Known => return Ok(Taken::Known),
@@ -109,7 +105,7 @@ impl Handed {
                 ));
             }
         };
-        let mut handed = self.0.drain(..);
+        let mut handed = self.descriptors.drain(..);
         let first = handed.next().ok_or_else(|| rejected("no listener"))?;
         let mut listeners = Vec::with_capacity(MAX_DESCRIPTORS);
         listeners.push(own(first, v4, wanted)?);
@@ -148,32 +144,4 @@ fn own(handed: OwnedFd, address: IpAddr, wanted: &Wanted<'_>) -> Result<OwnedFd,
 fn port_of(listener: &OwnedFd) -> Option<u16> {
     let address = SocketAddr::try_from(rustix::net::getsockname(listener).ok()?).ok()?;
     Some(address.port())
-}
-
-/// Receives the message again, this time with its descriptors: one or two.
-fn receive(connection: &OwnedFd) -> Result<Vec<OwnedFd>, Refusal> {
-    // rustix rounds the space up, so more than two may fit; they are counted below.
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    // The data was read when the token was verified.
-    let mut data = [0u8; 1];
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let received = rustix::net::recvmsg(
-        connection,
-        &mut [IoSliceMut::new(&mut data)],
-        &mut control,
-        flags,
-    )
-    .map_err(|errno| rejected(format!("failed to receive the listener: {errno}")))?;
-    let mut handed = Handed(Vec::with_capacity(MAX_DESCRIPTORS));
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            handed.0.extend(descriptors);
-        }
-    }
-    // The kernel has dropped what did not fit.
-    if received.flags.contains(ReturnFlags::CTRUNC) || handed.0.len() > MAX_DESCRIPTORS {
-        return Err(rejected("too many descriptors were handed over"));
-    }
-    Ok(std::mem::take(&mut handed.0))
 }

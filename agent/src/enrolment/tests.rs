@@ -1,7 +1,9 @@
 //! Enrolment over real sockets, from network namespaces of their own (as root, or under
 //! `unshare -Ur`).
 
+mod hostile;
 mod pod;
+mod reaping;
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -94,6 +96,7 @@ struct Agent {
     registry: Arc<Registry>,
     exchanges: Arc<AtomicUsize>,
     shutdown: CancellationToken,
+    mode: Mode,
 }
 
 impl Drop for Agent {
@@ -141,6 +144,7 @@ impl Agent {
             registry,
             exchanges,
             shutdown,
+            mode,
         }
     }
 
@@ -159,7 +163,11 @@ impl Agent {
 
     /// Enrols `pod` as `caios-enroll` would.
     fn enrol(&self, uid: &str, pod: &PodNamespace) -> (Status, String) {
-        let (listener, _connection) = pod.loopback();
+        let port = match self.mode {
+            Mode::Reown => 0,
+            Mode::Plain => PORT,
+        };
+        let (listener, _connection) = pod.loopback_at(port);
         self.ask(&format!("good-{uid}"), &[listener.as_fd()])
     }
 
@@ -321,19 +329,20 @@ async fn a_namespace_without_the_pods_address_is_rejected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_plain_mode_serves_the_pods_own_listener() {
     let (agent, pod) = (Agent::with(Mode::Plain, Vec::new()), PodNamespace::new());
-    let (listener, _connection) = pod.loopback();
-    let port = listener.local_addr().unwrap().port();
-    assert_eq!(agent.ask("good-a", &[listener.as_fd()]).0, Status::Ready);
-    drop(listener);
+    let (elsewhere, _connection) = pod.loopback();
+    let (status, message) = agent.ask("good-a", &[elsewhere.as_fd()]);
+    assert_eq!(status, Status::Rejected);
+    assert!(message.contains("not on port 27169"), "{message}");
+    assert_eq!(agent.enrol("a", &pod).0, Status::Ready);
     for _ in 0..5 {
-        assert_eq!(pod.read(port), "a");
+        assert_eq!(pod.read(PORT), "a");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_listener_of_a_pod_whose_interface_is_gone_ends() {
     let (agent, pod, bare) = (Agent::start(), PodNamespace::new(), PodNamespace::new());
-    pod.add_eth0();
+    pod.add_interface("eth0", None);
     assert_eq!(agent.enrol("a", &pod).0, Status::Ready);
     assert_eq!(agent.enrol("bare", &bare).0, Status::Ready);
     let registry = Arc::clone(&agent.registry);
@@ -345,7 +354,7 @@ async fn the_listener_of_a_pod_whose_interface_is_gone_ends() {
     });
     assert_eq!(pod.read(PORT), "a");
     assert_eq!(agent.registry.len(), 2);
-    pod.remove_eth0();
+    pod.remove_interface("eth0");
     let told = tokio::time::timeout(Duration::from_secs(10), ended.recv()).await;
     assert_eq!(told.unwrap(), Some(PodUid::new("a")));
     pod.until_refused(PORT);

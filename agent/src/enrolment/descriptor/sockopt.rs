@@ -91,17 +91,15 @@ fn read_entry(entry: &[u8]) -> Option<(String, IpAddr)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
+pub(in crate::enrolment) mod tests {
+    use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
     use super::*;
 
-    #[test]
-    fn a_socket_filter_is_seen() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert_eq!(has_filter(listener.as_fd()), Ok(false));
-        assert_eq!(has_upper_layer(listener.as_fd()), Ok(false));
+    /// Attaches a filter that lets everything pass; `false` where only the privileged may, for then
+    /// a Pod cannot either.
+    pub(in crate::enrolment) fn attach_filter(socket: BorrowedFd<'_>) -> bool {
         // BPF_RET | BPF_K: accept all.
         let mut instruction = libc::sock_filter {
             code: 6,
@@ -117,7 +115,7 @@ mod tests {
         // SAFETY: the kernel copies the program, which lives through the call.
         let attached = unsafe {
             libc::setsockopt(
-                listener.as_raw_fd(),
+                socket.as_raw_fd(),
                 libc::SOL_SOCKET,
                 libc::SO_ATTACH_FILTER,
                 (&raw const program).cast(),
@@ -125,12 +123,46 @@ mod tests {
             )
         };
         if attached != 0 {
-            // Some kernels let only the privileged attach a filter: then a Pod cannot either.
             let error = io::Error::last_os_error().raw_os_error();
             assert_eq!(error, Some(libc::EPERM));
-            return;
         }
-        assert_eq!(has_filter(listener.as_fd()), Ok(true));
+        attached == 0
+    }
+
+    #[test]
+    fn a_socket_filter_is_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(has_filter(listener.as_fd()), Ok(false));
+        if attach_filter(listener.as_fd()) {
+            assert_eq!(has_filter(listener.as_fd()), Ok(true));
+        }
+    }
+
+    #[test]
+    fn an_upper_layer_protocol_is_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(has_upper_layer(listener.as_fd()), Ok(false));
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(has_upper_layer(stream.as_fd()), Ok(false));
+        // Kernel TLS attaches to connections alone. A listener has an upper layer if it was such a
+        // connection before, which newer kernels refuse.
+        // SAFETY: the kernel copies the name, which lives through the call.
+        let attached = unsafe {
+            libc::setsockopt(
+                stream.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_ULP,
+                c"tls".as_ptr().cast(),
+                3,
+            )
+        };
+        if attached == 0 {
+            assert_eq!(has_upper_layer(stream.as_fd()), Ok(true));
+        } else {
+            // This kernel has none: then a Pod cannot attach it either.
+            let error = io::Error::last_os_error().raw_os_error();
+            assert_eq!(error, Some(libc::ENOENT));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::io::{IoSlice, Read};
 use std::mem::MaybeUninit;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc;
@@ -49,8 +49,13 @@ impl PodNamespace {
 
     /// A listener on loopback with a connection that waits on it.
     pub(super) fn loopback(&self) -> (TcpListener, TcpStream) {
-        self.run(|| {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        self.loopback_at(0)
+    }
+
+    /// The same on `port`.
+    pub(super) fn loopback_at(&self, port: u16) -> (TcpListener, TcpStream) {
+        self.run(move || {
+            let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
             let connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             (listener, connection)
         })
@@ -82,19 +87,31 @@ impl PodNamespace {
         });
     }
 
-    /// Makes a pair of virtual interfaces, one of which is `eth0`.
-    pub(super) fn add_eth0(&self) {
+    /// Makes a pair of virtual interfaces, one of which is `name` and has `address`.
+    pub(super) fn add_interface(&self, name: &'static str, address: Option<Ipv4Addr>) {
         let mut message = link(0, 0);
-        message.extend(attribute(3, b"eth0\0"));
+        message.extend(attribute(3, &[name.as_bytes(), b"\0"].concat()));
         // IFLA_LINKINFO (18) with IFLA_INFO_KIND (1).
         message.extend(attribute(18, &attribute(1, b"veth")));
-        // NLM_F_CREATE | NLM_F_EXCL.
-        self.run(move || netlink(16, 0x600, &message));
+        self.run(move || {
+            // NLM_F_CREATE | NLM_F_EXCL.
+            netlink(16, 0x600, &message);
+            if let Some(address) = address {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                let index = rustix::net::netdevice::name_to_index(&socket, name).unwrap();
+                // `struct ifaddrmsg`: AF_INET, a prefix of 24 bits. IFA_LOCAL (2).
+                let mut message = vec![2, 24, 0, 0];
+                message.extend(index.to_ne_bytes());
+                message.extend(attribute(2, &address.octets()));
+                // RTM_NEWADDR.
+                netlink(20, 0x600, &message);
+            }
+        });
     }
 
-    pub(super) fn remove_eth0(&self) {
+    pub(super) fn remove_interface(&self, name: &'static str) {
         let mut message = link(0, 0);
-        message.extend(attribute(3, b"eth0\0"));
+        message.extend(attribute(3, &[name.as_bytes(), b"\0"].concat()));
         // RTM_DELLINK.
         self.run(move || netlink(17, 0, &message));
     }

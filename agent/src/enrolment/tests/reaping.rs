@@ -1,0 +1,104 @@
+//! When a Pod is taken for gone.
+
+use std::net::Ipv4Addr;
+
+use prometheus::IntGauge;
+
+use super::super::descriptor::Namespace;
+use super::super::registration::Registration;
+use super::*;
+
+fn is_gone(agent: &Agent, uid: &str) -> bool {
+    let witnesses = agent.registry.witnesses();
+    let (_, witness) = witnesses
+        .iter()
+        .find(|(pod, _)| pod.as_str() == uid)
+        .expect("the Pod is enrolled");
+    witness.is_gone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interfaces_of_the_pods_own_making_keep_no_dead_pod() {
+    let (agent, pod) = (Agent::start(), PodNamespace::new());
+    pod.add_interface("eth0", Some(Ipv4Addr::new(10, 1, 1, 2)));
+    pod.add_interface("docker0", Some(Ipv4Addr::new(172, 17, 0, 1)));
+    pod.add_interface("tunl0", None);
+    assert_eq!(agent.enrol("a", &pod).0, Status::Ready);
+    assert!(!is_gone(&agent, "a"));
+    pod.remove_interface("eth0");
+    assert!(is_gone(&agent, "a"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_eth0_is_made_anew_lives() {
+    let (agent, pod) = (Agent::start(), PodNamespace::new());
+    pod.add_interface("eth0", None);
+    assert_eq!(agent.enrol("a", &pod).0, Status::Ready);
+    pod.remove_interface("eth0");
+    pod.add_interface("eth0", None);
+    assert!(!is_gone(&agent, "a"));
+    pod.remove_interface("eth0");
+    assert!(is_gone(&agent, "a"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_eth0_an_interface_with_an_address_tells() {
+    let (agent, pod, bare) = (Agent::start(), PodNamespace::new(), PodNamespace::new());
+    pod.add_interface("net0", Some(Ipv4Addr::new(10, 1, 1, 2)));
+    // What some kernels put into every namespace says nothing of a Pod's life.
+    for pod in [&pod, &bare] {
+        pod.add_interface("tunl0", None);
+    }
+    assert_eq!(agent.enrol("a", &pod).0, Status::Ready);
+    assert_eq!(agent.enrol("bare", &bare).0, Status::Ready);
+    assert!(!is_gone(&agent, "a"));
+    pod.remove_interface("net0");
+    bare.remove_interface("tunl0");
+    assert!(is_gone(&agent, "a"));
+    assert!(!is_gone(&agent, "bare"), "it never had an interface");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_pod_ends_at_the_next_look_and_not_before() {
+    const INTERVAL: Duration = Duration::from_secs(30);
+    const JUST_BEFORE: Duration = Duration::from_millis(29_998);
+    let registry = Registry::new(8);
+    let (gone, mut told) = tokio::sync::mpsc::channel(4);
+    let looked = Arc::clone(&registry);
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    let reaper = tokio::spawn(async move {
+        let tell = |pod: &PodUid| gone.try_send(pod.clone()).unwrap();
+        crate::reap::run(&looked, INTERVAL, tell, stop).await;
+    });
+    // The first look is at the start; a Pod dies behind its back.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let (listener, _connection) = PodNamespace::new().loopback();
+    let namespace = Namespace {
+        cookie: Some(1),
+        interfaces: vec![77],
+    };
+    let stopped = CancellationToken::new();
+    let served = tokio::spawn(stopped.clone().cancelled_owned());
+    let gauge = IntGauge::new("listeners", "of the test").unwrap();
+    let witness = Arc::new(OwnedFd::from(listener));
+    let registration = Registration::new(
+        namespace,
+        witness,
+        stopped.clone(),
+        vec![served],
+        gauge.clone(),
+    );
+    let pod = PodUid::new("a");
+    registry.insert(pod.clone(), registration);
+
+    tokio::time::sleep(JUST_BEFORE).await;
+    assert_eq!((registry.len(), gauge.get()), (1, 1));
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(told.recv().await, Some(pod));
+    assert_eq!((registry.len(), gauge.get()), (0, 0));
+    assert!(stopped.is_cancelled());
+
+    shutdown.cancel();
+    reaper.await.unwrap();
+}
