@@ -92,6 +92,8 @@ impl fmt::Debug for Credentials {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
 
     fn credentials() -> Credentials {
@@ -121,5 +123,57 @@ mod tests {
             shown.contains("CWID") && !shown.contains("canary"),
             "{shown}"
         );
+    }
+
+    /// Hides the canary from the search for it: only its plain form counts.
+    const MASK: u8 = 0x5a;
+    const MASKED_CANARY: [u8; 16] = *b"9.,)(;:7</1084*+";
+
+    /// How often the canary stands in the writable memory of this process.
+    fn canaries_in_memory() -> usize {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        let mut found = 0;
+        for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
+            let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+            let at = u64::from_str_radix(start, 16).unwrap();
+            let length = u64::from_str_radix(end, 16).unwrap() - at;
+            let mut region = vec![0; usize::try_from(length).unwrap()];
+            // What is read here must not be found there: the copy is masked before the next look.
+            if memory.read_exact_at(&mut region, at).is_ok() {
+                for byte in &mut region {
+                    *byte ^= MASK;
+                }
+                let canary = MASKED_CANARY.as_slice();
+                found += region
+                    .windows(canary.len())
+                    .filter(|window| *window == canary)
+                    .count();
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_keys_leave_memory_with_the_last_reference() {
+        let mut plain = Vec::with_capacity(MASKED_CANARY.len());
+        // One by one: an array of them would stay on the stack.
+        for byte in MASKED_CANARY {
+            plain.push(byte ^ MASK);
+        }
+        let secret = SecretString::from(String::from_utf8(plain).unwrap());
+        let expires_at = Timestamp::UNIX_EPOCH;
+        let credentials = Credentials::new(
+            "CWID".to_owned(),
+            &secret,
+            &SecretString::from(""),
+            expires_at,
+        );
+        drop(secret);
+        let shared = credentials.body();
+        drop(credentials);
+        assert_ne!(canaries_in_memory(), 0, "the search finds nothing at all");
+        drop(shared);
+        assert_eq!(canaries_in_memory(), 0);
     }
 }
