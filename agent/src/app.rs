@@ -19,10 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::parts::Parts;
 use self::pods::Pods;
-use crate::admin::{Admin, Readiness};
 use crate::broker::Broker;
 use crate::cache::Cache;
-use crate::clock::Clock;
 use crate::config::{Config, Serve};
 use crate::enrolment::{Intake, Registry};
 use crate::exchange::coreweave::CoreWeave;
@@ -30,6 +28,8 @@ use crate::identity::Verifier;
 use crate::metrics::{AcceptLimit, Delivery, Metrics};
 use crate::route::Route;
 use crate::{reap, socket};
+use shared::admin::{Admin, Readiness};
+use shared::clock::Clock;
 
 /// Connections of probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 64;

@@ -35,12 +35,12 @@ use tokio_util::task::TaskTracker;
 use self::entry::{Entry, Found};
 use self::gate::Gate;
 pub use self::policy::Policy;
-use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::metrics::{Metrics, Outcome};
 use crate::workload::{Identity, PodUid, Workload};
+use shared::clock::Clock;
 
 /// The credentials of all identities of a node. A cheap clone: all clones are one cache.
 pub struct Cache<E: Exchange>(Arc<Shared<E>>);

@@ -3,7 +3,6 @@
 mod args;
 mod exchange;
 mod identity;
-mod problems;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +13,7 @@ use std::time::Duration;
 use shared::telemetry::{self, Format};
 
 pub use args::{KeysFrom, LogFormat, RunArgs};
-pub use problems::{Flag, Problems};
+use shared::flags::Problems;
 
 use crate::exchange::settings::Settings as ExchangeSettings;
 use crate::identity::{KeySource, Settings as IdentitySettings};

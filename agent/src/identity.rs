@@ -32,10 +32,10 @@ use self::quoted::Quoted;
 pub use self::source::KeySource;
 use self::store::Store;
 use self::unverified::Unverified;
-use crate::clock::Clock;
 use crate::error::Error;
 use crate::metrics::{Metrics, TokenOutcome};
 use crate::workload::{PodUid, Workload};
+use shared::clock::Clock;
 
 /// How often remembered tokens that no longer hold are wiped.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);

@@ -10,12 +10,9 @@
 //! [`clock`], [`credentials`], [`error`], [`metrics`] and [`workload`] are leaves: any part may use
 //! them, and they use none.
 
-pub mod admin;
 pub mod app;
 pub mod broker;
 pub mod cache;
-mod causes;
-pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod enrolment;
@@ -23,7 +20,6 @@ pub mod error;
 pub mod exchange;
 pub mod identity;
 pub mod metrics;
-pub mod process;
 pub mod reap;
 pub mod route;
 pub mod socket;

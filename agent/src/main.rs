@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use agent::app::App;
 use agent::config::{Config, RunArgs};
-use agent::process;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use shared::process;
 use shared::{shutdown, telemetry};
 
 /// `EX_USAGE` of sysexits(3): the flags make no sense, and trying again would not help.

@@ -11,6 +11,29 @@ pub const CREDENTIALS_PATH: &str = "/v1/credentials";
 /// ephemeral range, and in no common use.
 pub const DEFAULT_PORT: u16 = 27169;
 
+/// What the annotations and the label begin with. `inject`, `audience`, `token-expiration`,
+/// `skip-containers`, `delivery` and `port` come behind it.
+pub const ANNOTATION_PREFIX: &str = "caios.coreweave.com/";
+
+/// The label of a Pod that must not start without credentials, with the value `true`. The
+/// injector's strict webhook selects by it.
+pub const REQUIRED_LABEL: &str = "caios.coreweave.com/inject";
+
+/// The projected volume with the service account token. The injector adds it.
+pub const TOKEN_VOLUME: &str = "caios-token";
+
+/// The volume with the agent's public directory. The injector adds it, for `caios-enroll` alone.
+pub const AGENT_VOLUME: &str = "caios-agent";
+
+/// The init container that connects a Pod to its agent.
+pub const ENROLL_CONTAINER: &str = "caios-enroll";
+
+/// The native sidecar that takes its place where a runtime cannot pass descriptors.
+pub const RELAY_CONTAINER: &str = "caios-relay";
+
+/// Where the token volume is mounted; [`TOKEN_FILE`] is inside.
+pub const TOKEN_DIRECTORY: &str = "/var/run/secrets/caios.coreweave.com/serviceaccount";
+
 /// The service account token in an injected Pod. The injector mounts it, SDKs and `caios-enroll`
 /// read it.
 pub const TOKEN_FILE: &str = "/var/run/secrets/caios.coreweave.com/serviceaccount/token";

@@ -6,8 +6,18 @@
 
 #![cfg_attr(not(any(test, feature = "server")), no_std)]
 
+#[cfg(feature = "server")]
+pub mod admin;
+#[cfg(feature = "server")]
+pub mod causes;
+#[cfg(feature = "server")]
+pub mod clock;
 pub mod contract;
 pub mod enrolment;
+#[cfg(feature = "server")]
+pub mod flags;
+#[cfg(feature = "server")]
+pub mod process;
 #[cfg(feature = "server")]
 pub mod serve;
 #[cfg(feature = "server")]

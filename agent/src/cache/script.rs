@@ -10,12 +10,12 @@ use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 
 use super::{Cache, Policy, Served};
-use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::exchange::{Exchange, ExchangeError};
 use crate::metrics::{Metrics, Outcome};
 use crate::workload::{Identity, Pod, PodUid, Token, Workload};
+use shared::clock::Clock;
 
 pub(super) const HOUR: u64 = 3600;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use shared::contract;
 
-use super::problems::{Flag, count, duration, parsed};
 use crate::enrolment::Mode;
+use shared::flags::{Flag, count, duration, parsed};
 
 /// Where the issuer's public keys come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::args::RunArgs;
-use super::problems::Problems;
 use super::{HOUR, MINUTE};
 use crate::exchange::settings::Settings;
+use shared::flags::Problems;
 
 /// The settings of the exchange.
 pub(super) fn settings(args: RunArgs, problems: &mut Problems) -> Settings {

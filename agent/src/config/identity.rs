@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::MINUTE;
 use super::args::{KeysFrom, RunArgs};
-use super::problems::Problems;
 use crate::identity::{KeySource, Settings};
+use shared::flags::Problems;
 
 /// The settings of the verifier. `in_cluster` decides where keys come from by default.
 pub(super) fn settings(

@@ -9,7 +9,7 @@ use reqwest::{Certificate, redirect};
 use tokio::time::Instant;
 
 use super::settings::{BuildError, Settings};
-use crate::causes::causes;
+use shared::causes::causes;
 
 /// How long a CA file is believed to be unchanged. Its content is compared, not its time: kubelet
 /// changes mounted files by swapping a symbolic link.

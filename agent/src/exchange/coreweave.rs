@@ -11,11 +11,11 @@ use super::client::Connector;
 use super::fallback::Fallback;
 use super::settings::{BuildError, Settings};
 use super::{Exchange, ExchangeError, refusal, retry_after, wire};
-use crate::causes::causes;
-use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::metrics::{ExchangeOutcome, Method, Metrics};
 use crate::workload::{Identity, Token};
+use shared::causes::causes;
+use shared::clock::Clock;
 
 /// Answers are below 2 KiB; more is not one of CoreWeave's.
 const LONGEST_BODY: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::quoted::Quoted;
-use crate::causes::causes;
+use shared::causes::causes;
 
 /// Longer key sets and discovery documents are not read.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;

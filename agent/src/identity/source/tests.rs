@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::signer::{AUDIENCE, ISSUER, START, Signer, claims_with, key_set};
 use super::super::{Settings, Verifier};
 use super::*;
-use crate::clock::Clock;
 use crate::metrics::Metrics;
+use shared::clock::Clock;
 
 /// A file that is gone after the test.
 struct TestFile(PathBuf);

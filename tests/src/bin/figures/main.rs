@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
         bail!("the figures of a debug build mean nothing; run `make figures`");
     }
     // Every Pod of the harness has a runtime in this process.
-    agent::process::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
+    shared::process::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
     machine()?;
     load()?;
     pods()?;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::ValueParser;
-use reqwest::Url;
+use url::Url;
 
 /// A flag's value as far as it can be read alone: the value, or the text and what is wrong with it.
 ///
@@ -36,17 +36,17 @@ where
 }
 
 /// Reads a duration with its unit: `250ms`, `6h`, `1m 30s`.
-pub(super) fn duration() -> ValueParser {
+pub fn duration() -> ValueParser {
     parser(humantime::parse_duration)
 }
 
 /// Reads a whole number.
-pub(super) fn count() -> ValueParser {
+pub fn count() -> ValueParser {
     parser(u64::from_str)
 }
 
 /// Reads what has a form of its own.
-pub(super) fn parsed<T>() -> ValueParser
+pub fn parsed<T>() -> ValueParser
 where
     T: FromStr + Clone + Send + Sync + 'static,
     T::Err: fmt::Display + 'static,
@@ -67,7 +67,7 @@ impl fmt::Display for Problems {
 impl Problems {
     /// Stands in for a URL that is missing or cannot be read, so that the check can go on. Never
     /// used.
-    pub(super) const NOWHERE: &str = "https://localhost";
+    pub const NOWHERE: &str = "https://localhost";
 
     /// Adds a problem.
     pub fn add(&mut self, problem: impl Into<String>) {

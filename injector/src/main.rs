@@ -1,0 +1,3 @@
+//! `caios-injector`: see the library for how it works.
+
+fn main() {}

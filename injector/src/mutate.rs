@@ -1,0 +1,10 @@
+//! Decides what a Pod gets: a pure function of the Pod, its ServiceAccount's annotations, its
+//! namespace and the settings.
+
+mod settings;
+mod subject;
+mod verdict;
+
+pub use settings::{Delivery, EnrolmentMode, PullPolicy, Resources, Settings};
+pub use subject::{PodSecurity, Subject};
+pub use verdict::{Decision, Verdict};
