@@ -5,9 +5,26 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use standin::{Behaviour, Scope};
+use tests::agent::Agent;
 use tests::node::Node;
 use tests::pod::Pod;
 use tests::wait;
+
+/// A connection to the Pod's listener that never ends its first request.
+fn hanging_client(agent: &Agent, pod: &Pod) -> TcpStream {
+    let hanging = pod.namespace().call(|| {
+        let mut stream = TcpStream::connect(Pod::listener()).unwrap();
+        stream
+            .write_all(b"GET /v1/credentials HTTP/1.1\r\n")
+            .unwrap();
+        stream
+    });
+    wait::until("the connection is served", Duration::from_secs(10), || {
+        agent.count("caios_agent_connections") >= 1
+    })
+    .unwrap();
+    hanging
+}
 
 #[test]
 fn a_bad_configuration_is_reported_whole_with_exit_code_64_before_anything_is_bound() {
@@ -79,17 +96,7 @@ fn a_client_that_never_ends_its_request_does_not_outlast_the_drain() {
     let flags = ["--drain-timeout", "1s", "--header-timeout", "1m"];
     let mut agent = node.agent(&flags).unwrap();
     let pod = node.enrolled_pod("trainer", "train-0").unwrap();
-    let hanging = pod.namespace().call(|| {
-        let mut stream = TcpStream::connect(Pod::listener()).unwrap();
-        stream
-            .write_all(b"GET /v1/credentials HTTP/1.1\r\n")
-            .unwrap();
-        stream
-    });
-    wait::until("the connection is served", Duration::from_secs(10), || {
-        agent.count("caios_agent_connections") >= 1
-    })
-    .unwrap();
+    let hanging = hanging_client(&agent, &pod);
     assert_eq!(
         agent.terminate().unwrap().code(),
         Some(0),
@@ -106,15 +113,7 @@ fn a_second_signal_ends_the_drain_at_once() {
     let flags = ["--drain-timeout", "1m", "--header-timeout", "1m"];
     let mut agent = node.agent(&flags).unwrap();
     let pod = node.enrolled_pod("trainer", "train-0").unwrap();
-    let hanging = pod.namespace().call(|| {
-        let mut stream = TcpStream::connect(Pod::listener()).unwrap();
-        stream.write_all(b"GET").unwrap();
-        stream
-    });
-    wait::until("the connection is served", Duration::from_secs(10), || {
-        agent.count("caios_agent_connections") >= 1
-    })
-    .unwrap();
+    let hanging = hanging_client(&agent, &pod);
     let id = nix::unistd::Pid::from_raw(i32::try_from(agent.id()).unwrap());
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
     wait::until("the first signal is taken", Duration::from_secs(10), || {
