@@ -1,0 +1,225 @@
+//! The README's tutorial, its commands run as written. No kubelet runs here, so the test starts the
+//! injector as the chart's Deployment says, and takes a node's part behind it.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::control_plane::{ADDRESS, ControlPlane, Helm};
+use tests::node::{NODE_NAME, Node};
+use tests::pod::Identity;
+use tests::server::Server;
+use tests::{binaries, http, tools, wait};
+
+const README: &str = include_str!("../../README.md");
+/// The namespace of the tutorial's `helm install`.
+const RELEASE: &str = "pod-identity-webhook";
+
+/// The commands of one step, which begins with this heading.
+fn commands(heading: &str) -> String {
+    let step = README
+        .split("\n### ")
+        .find(|step| step.starts_with(heading))
+        .unwrap_or_else(|| panic!("README has no step `{heading}`"));
+    let step = step.split("\n## ").next().unwrap();
+    let blocks: Vec<&str> = step
+        .split("```sh\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(!blocks.is_empty(), "`{heading}` has no commands");
+    blocks.concat()
+}
+
+/// A shell in which the tutorial is typed: `helm` and `kubectl` on its PATH, the cluster's admin.
+struct Shell<'a> {
+    cluster: &'a ControlPlane,
+    programs: PathBuf,
+}
+
+impl<'a> Shell<'a> {
+    fn new(cluster: &'a ControlPlane, helm: Helm) -> Self {
+        let programs = cluster.directory().join("programs");
+        std::fs::create_dir(&programs).unwrap();
+        let name = match helm {
+            Helm::V3 => "helm3",
+            Helm::V4 => "helm4",
+        };
+        let link = |from: &str, to| {
+            let program = tools::program("helm", from).unwrap();
+            symlink(program.canonicalize().unwrap(), programs.join(to)).unwrap();
+        };
+        link(name, "helm");
+        link("kubectl", "kubectl");
+        Self { cluster, programs }
+    }
+
+    /// Types the commands of a step; what they print.
+    fn step(&self, heading: &str) -> String {
+        let mut shell = Command::new("bash");
+        let path = std::env::var("PATH").unwrap();
+        shell
+            .args(["-euo", "pipefail", "-c", &commands(heading)])
+            .env_clear()
+            .env("PATH", format!("{}:{path}", self.programs.display()))
+            .env("HOME", self.cluster.directory())
+            .env("KUBECONFIG", self.cluster.admin_kubeconfig().unwrap())
+            .envs([("ORG_ID", "org-tutorial"), ("REGION", "US-EAST-04A")])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap());
+        self.cluster.printed(shell).unwrap()
+    }
+}
+
+/// The first object of a kind in the release's namespace that has this component's label.
+fn object(cluster: &ControlPlane, collection: &str, component: &str) -> Value {
+    let path = format!(
+        "{collection}?labelSelector=app.kubernetes.io/component={component}"
+    );
+    let list = cluster.get(&path).unwrap().accepted().unwrap().body;
+    list["items"][0].clone()
+}
+
+/// Starts the injector with what the Deployment's container says, where the Service finds it.
+fn injector(cluster: &ControlPlane) -> Server {
+    let collection = format!("/apis/apps/v1/namespaces/{RELEASE}/deployments");
+    let deployment = object(cluster, &collection, "injector");
+    let spec = &deployment["spec"]["template"]["spec"];
+    let container = &spec["containers"][0];
+    let account = spec["serviceAccountName"].as_str().unwrap();
+    let own = cluster.service_account_directory(RELEASE, account).unwrap();
+    let kubeconfig = cluster
+        .kubeconfig_with_token_file(&own.join("token"))
+        .unwrap();
+    let mut command = Command::new(binaries::injector());
+    let words = |field: &str| container[field].as_array().cloned().unwrap_or_default();
+    assert_eq!(words("command"), [json!("/caios-injector")]);
+    command.args(words("args").iter().map(|word| word.as_str().unwrap()));
+    command
+        .arg(format!("--service-account-directory={}", own.display()))
+        .env("KUBECONFIG", kubeconfig);
+    let log = cluster.directory().join("injector.log");
+    let mut running = Server::spawn(cluster.network(), &command, &log).unwrap();
+
+    let services = format!("/api/v1/namespaces/{RELEASE}/services");
+    let service = object(cluster, &services, "injector");
+    let port = |name: &str| {
+        let ports = words("ports");
+        let port = ports.iter().find(|port| port["name"] == name).unwrap();
+        u16::try_from(port["containerPort"].as_u64().unwrap()).unwrap()
+    };
+    cluster
+        .create(&json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "injector",
+                "namespace": RELEASE,
+                "labels": { "kubernetes.io/service-name": service["metadata"]["name"] },
+            },
+            "addressType": "IPv4",
+            "endpoints": [{ "addresses": [ADDRESS.to_string()] }],
+            "ports": [{ "name": service["spec"]["ports"][0]["name"], "port": port("webhook") }],
+        }))
+        .unwrap()
+        .accepted()
+        .unwrap();
+    let admin = (ADDRESS, port("admin")).into();
+    running
+        .until("is ready", Duration::from_secs(60), || {
+            let asked = cluster.run(http::get(admin, "/readyz", None));
+            asked.is_ok_and(|answer| answer.status == 200)
+        })
+        .unwrap();
+    running
+}
+
+/// Plays the kubelet of the tutorial's Pod: its token, its init container, an SDK's request.
+fn run_on_a_node(cluster: &ControlPlane, pod: &Value) {
+    let node = Node::of(cluster).unwrap();
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let projected = volumes
+        .iter()
+        .find(|volume| volume["name"] == "caios-token")
+        .unwrap();
+    let source = &projected["projected"]["sources"][0]["serviceAccountToken"];
+    let audience = source["audience"].as_str().unwrap();
+    cluster
+        .pod("training", "trainer", "on-a-node", NODE_NAME)
+        .unwrap();
+    let token = cluster
+        .token("training", "trainer", Some("on-a-node"), &[audience])
+        .unwrap();
+    let _agent = node
+        .agent(&["--audience", audience])
+        .unwrap();
+    let identity = Identity {
+        namespace: "training".to_owned(),
+        service_account: "trainer".to_owned(),
+        name: "on-a-node".to_owned(),
+        uid: String::new(),
+    };
+    let placed = node.cluster_pod(identity, &token).unwrap();
+    assert!(placed.enroll("30s").unwrap().status.success());
+    assert_eq!(placed.credentials().unwrap().status, 200);
+}
+
+fn play(helm: Helm) {
+    let cluster = ControlPlane::new().unwrap();
+    let shell = Shell::new(&cluster, helm);
+    let notes = shell.step("1. Install the chart");
+    assert!(notes.contains("STATUS: deployed"), "{notes}");
+    let discovery = shell.step("2. Register the cluster");
+    let discovery: Value = serde_json::from_str(&discovery).unwrap();
+    let issuer = discovery["issuer"].as_str().unwrap();
+    shell.step("3. Annotate a ServiceAccount");
+
+    let injector = injector(&cluster);
+    // The API server takes a moment to learn of a new `caBundle`.
+    let test = commands("5. Run and verify");
+    assert!(test.contains("kind: Pod"));
+    wait::until("the webhook is called", Duration::from_secs(60), || {
+        let probe = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "name": "probe", "namespace": "training" },
+            "spec": {
+                "serviceAccountName": "trainer",
+                "containers": [{ "name": "main", "image": "app" }],
+            },
+        });
+        cluster
+            .create_dry(&probe)
+            .is_ok_and(|answer| answer.body["spec"]["initContainers"].is_array())
+    })
+    .unwrap();
+    let printed = shell.step("5. Run and verify");
+    let promised = "caios-enroll http://127.0.0.1:27169/v1/credentials";
+    assert!(README.contains(&format!("prints `{promised}`")));
+    assert_eq!(printed.lines().last(), Some(promised), "{printed}\n{}", injector.log());
+
+    let pod = cluster
+        .get("/api/v1/namespaces/training/pods/caios-test")
+        .unwrap()
+        .accepted()
+        .unwrap()
+        .body;
+    let environment = pod["spec"]["containers"][0]["env"].to_string();
+    assert!(environment.contains("US-EAST-04A"), "{environment}");
+    run_on_a_node(&cluster, &pod);
+
+    // What the notes say is to be granted is what CoreWeave will see.
+    assert!(notes.contains("role/<issuer>:system:serviceaccount:"), "{notes}");
+    assert!(!issuer.ends_with('/'));
+}
+
+#[test]
+fn the_tutorial_does_what_it_says_with_helm_3() {
+    play(Helm::V3);
+}
+
+#[test]
+fn the_tutorial_does_what_it_says_with_helm_4() {
+    play(Helm::V4);
+}
