@@ -3,22 +3,24 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use serde_json::{Value, json};
 use tests::binaries;
 use tests::node::Node;
 
 const README: &str = include_str!("../../README.md");
+const VALUES: &str = include_str!("../../helm/values.yaml");
 const ARCHITECTURE: &str = include_str!("../../ARCHITECTURE.md");
 
-/// The metrics that the table in README names.
-fn documented_metrics() -> BTreeSet<String> {
-    let table = README
-        .split("## Metrics")
-        .nth(1)
-        .unwrap()
-        .split("\n## ")
-        .next()
-        .unwrap();
-    table
+/// A section of README, up to the next one of its level.
+fn section(heading: &str) -> &'static str {
+    let level = &heading[..=heading.find(' ').unwrap()];
+    let section = README.split(&format!("\n{heading}\n")).nth(1).unwrap();
+    section.split(&format!("\n{level}")).next().unwrap()
+}
+
+/// The metrics that a table in README names.
+fn documented_metrics(heading: &str) -> BTreeSet<String> {
+    section(heading)
         .lines()
         .filter_map(|line| Some(line.strip_prefix("| `")?.split('`').next()?.to_owned()))
         .collect()
@@ -36,7 +38,7 @@ fn every_metric_is_documented_and_every_documented_metric_is_there() {
         .filter_map(|line| line.strip_prefix("# TYPE caios_agent_")?.split(' ').next())
         .map(str::to_owned)
         .collect();
-    assert_eq!(exported, documented_metrics());
+    assert_eq!(exported, documented_metrics("### Agent"));
 }
 
 #[test]
@@ -79,6 +81,31 @@ fn every_flag_that_the_documents_name_is_there_with_its_default() {
         }
     }
     assert!(named > 10, "the documents name only {named} flags");
+}
+
+#[test]
+fn every_value_that_the_readme_names_is_in_the_chart_with_its_default() {
+    let values: Value = serde_saphyr::from_str(VALUES).unwrap();
+    let mut named = 0;
+    for row in section("## Values").lines() {
+        let Some(row) = row.strip_prefix("| `") else {
+            continue;
+        };
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let path = cells[0].trim_end_matches('`');
+        let pointer = format!("/{}", path.replace('.', "/"));
+        let value = values
+            .pointer(&pointer)
+            .unwrap_or_else(|| panic!("the chart has no value `{path}`"));
+        let documented = match cells[1].trim_matches('`') {
+            "–" | "empty" => Value::from(""),
+            "everything" => json!([{ "operator": "Exists" }]),
+            default => serde_saphyr::from_str(default).unwrap(),
+        };
+        assert_eq!(value, &documented, "{path}");
+        named += 1;
+    }
+    assert!(named > 20, "the README names only {named} values");
 }
 
 #[test]
