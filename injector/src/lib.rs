@@ -9,3 +9,4 @@
 //! [`mutate`] is a pure function and holds every decision.
 
 pub mod mutate;
+pub mod review;
