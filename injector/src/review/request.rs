@@ -82,7 +82,7 @@ struct Asked {
     #[serde(default)]
     uid: String,
     #[serde(default)]
-    kind: Kind,
+    kind: GroupVersionKind,
     #[serde(default)]
     namespace: String,
     #[serde(default)]
@@ -94,7 +94,7 @@ struct Asked {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Kind {
+struct GroupVersionKind {
     group: String,
     version: String,
     kind: String,
@@ -117,7 +117,7 @@ impl Request {
         if asked.uid.is_empty() {
             return Err(Error::NoUid);
         }
-        let Kind {
+        let GroupVersionKind {
             group,
             version,
             kind,
