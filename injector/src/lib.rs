@@ -20,4 +20,8 @@ pub mod decide;
 pub mod lookup;
 pub mod metrics;
 pub mod mutate;
+pub mod name;
+pub mod own_token;
 pub mod review;
+pub mod route;
+pub mod tls;
