@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ const NAMES: [&str; 7] = [
     "127.0.0.1",
     "10.0.0.1",
 ];
+/// The first port for servers of tests: above those of the control plane, below the ephemeral ones.
+const FIRST_PORT: u16 = 20_000;
 /// How long each part may take to start, on a machine that is busy with others.
 const START: Duration = Duration::from_secs(90);
 
@@ -66,6 +68,8 @@ pub struct ControlPlane {
     certificates: Certificates,
     directory: PathBuf,
     names: AtomicU32,
+    nodes: AtomicU8,
+    ports: AtomicU16,
     network: Arc<Namespace>,
 }
 
@@ -113,6 +117,8 @@ impl ControlPlane {
             certificates,
             directory,
             names: AtomicU32::new(0),
+            nodes: AtomicU8::new(0),
+            ports: AtomicU16::new(FIRST_PORT),
             network,
         };
         started.start_api_server()?;
@@ -178,6 +184,23 @@ impl ControlPlane {
         self.network.run(future)
     }
 
+    /// Connects the network of a node, which reaches the API server by its usual name when it has
+    /// [`hosts`](Self::hosts).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn connect(&self, node: &Namespace) -> anyhow::Result<()> {
+        let number = self.nodes.fetch_add(1, Ordering::Relaxed);
+        let [gateway, address] = [1, 2].map(|last| Ipv4Addr::new(172, 31, number, last));
+        let name = format!("node{number}");
+        link::connect(&self.network, node, &name, gateway, address)
+    }
+
+    /// An `/etc/hosts` with the API server's names.
+    pub fn hosts(&self) -> PathBuf {
+        self.directory.join("hosts")
+    }
+
     /// A directory of its own, which outlasts the tests until the next run: for logs.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -196,6 +219,11 @@ impl ControlPlane {
     /// A name that no other caller gets, beginning with `prefix`.
     pub fn unique(&self, prefix: &str) -> String {
         format!("{prefix}-{}", self.names.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A port that no other caller gets.
+    pub fn port(&self) -> u16 {
+        self.ports.fetch_add(1, Ordering::Relaxed)
     }
 
     fn servers(&self) -> std::sync::MutexGuard<'_, Servers> {
