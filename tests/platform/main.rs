@@ -4,4 +4,5 @@
 
 #![cfg(test)]
 
+mod agent;
 mod control_plane;

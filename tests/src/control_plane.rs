@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +66,7 @@ pub struct ControlPlane {
     certificates: Certificates,
     directory: PathBuf,
     names: AtomicU32,
+    nodes: AtomicU8,
     network: Arc<Namespace>,
 }
 
@@ -113,6 +114,7 @@ impl ControlPlane {
             certificates,
             directory,
             names: AtomicU32::new(0),
+            nodes: AtomicU8::new(0),
             network,
         };
         started.start_api_server()?;
@@ -176,6 +178,23 @@ impl ControlPlane {
     /// When the future panics.
     pub fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
         self.network.run(future)
+    }
+
+    /// Connects the network of a node, which reaches the API server by its usual name when it has
+    /// [`hosts`](Self::hosts).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn connect(&self, node: &Namespace) -> anyhow::Result<()> {
+        let number = self.nodes.fetch_add(1, Ordering::Relaxed);
+        let [gateway, address] = [1, 2].map(|last| Ipv4Addr::new(172, 31, number, last));
+        let name = format!("node{number}");
+        link::connect(&self.network, node, &name, gateway, address)
+    }
+
+    /// An `/etc/hosts` with the API server's names.
+    pub fn hosts(&self) -> PathBuf {
+        self.directory.join("hosts")
     }
 
     /// A directory of its own, which outlasts the tests until the next run: for logs.

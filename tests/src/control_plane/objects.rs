@@ -111,12 +111,26 @@ impl ControlPlane {
         content: &str,
         body: Vec<u8>,
     ) -> anyhow::Result<Answer> {
+        self.send_as(self.client(), method, path, content, body)
+    }
+
+    /// Sends any request with the rights of a client: see [`client_with`](Self::client_with).
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn send_as(
+        &self,
+        client: kube::Client,
+        method: Method,
+        path: &str,
+        content: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<Answer> {
         let request = hyper::Request::builder()
             .method(method)
             .uri(path)
             .header("content-type", content)
             .body(body.into())?;
-        let client = self.client();
         let path = path.to_owned();
         self.run(async move {
             let response = client.send(request).await;
