@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod binaries;
+pub mod container;
 pub mod http;
 pub mod link;
 pub mod namespace;
