@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod binaries;
+pub mod container;
 pub mod control_plane;
 pub mod http;
 pub mod link;
