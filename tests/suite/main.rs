@@ -4,10 +4,12 @@
 #![cfg(test)]
 
 mod abuse;
+mod check;
 mod credentials;
 mod docs;
 mod enrolment;
 mod outage;
+mod prepare;
 mod proxy;
 mod secrets;
 mod shutdown;

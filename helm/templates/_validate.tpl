@@ -1,0 +1,108 @@
+{{/* What a schema cannot say in words that help. The schema has types and names alone, so that these
+sentences are what people see. */}}
+{{- define "caios.validate" -}}
+{{- $problems := list -}}
+{{- $c := .Values.config -}}
+{{- $i := .Values.injector -}}
+
+{{- if kindIs "float64" $c.orgID | or (kindIs "int64" $c.orgID) -}}
+{{- $problems = append $problems "config.orgID is a number, and YAML may round it: put it in quotes, or use --set-string config.orgID=…" -}}
+{{- else if not $c.orgID -}}
+{{- $problems = append $problems "config.orgID is missing: the ID of your CoreWeave organisation, for example --set config.orgID=my-org" -}}
+{{- else if not (regexMatch "^[A-Za-z0-9_-]+$" $c.orgID) -}}
+{{- $problems = append $problems (printf "config.orgID is `%s`: an organisation's ID has letters, digits, `-` and `_`" $c.orgID) -}}
+{{- end -}}
+
+{{- if not $c.region -}}
+{{- $problems = append $problems "config.region is missing: the availability zone of your buckets, for example --set config.region=US-EAST-04A" -}}
+{{- else if not (regexMatch "^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$" $c.region) -}}
+{{- $problems = append $problems (printf "config.region is `%s`: an availability zone has letters, digits and `-`, such as US-EAST-04A" $c.region) -}}
+{{- end -}}
+
+{{- range $path, $value := dict "config.credentialDuration" $c.credentialDuration "injector.tokenExpiration" $i.tokenExpiration "injector.certificate.lifetime" $i.certificate.lifetime "injector.certificate.caLifetime" $i.certificate.caLifetime -}}
+{{- if not (regexMatch "^([0-9]+(s|sec|m|min|h|hr|d|day|w|y|years?|days?|hours?|minutes?|seconds?|weeks?) ?)+$" (toString $value)) -}}
+{{- $problems = append $problems (printf "%s is `%v`: must be a duration with its unit, such as 15m, 6h or 90d" $path $value) -}}
+{{- end -}}
+{{- end -}}
+{{- range $path, $value := dict "agent.drainTimeout" .Values.agent.drainTimeout "injector.shutdownDelay" $i.shutdownDelay "injector.drainTimeout" $i.drainTimeout -}}
+{{- if not (regexMatch "^[0-9]{1,3}s$" (toString $value)) -}}
+{{- $problems = append $problems (printf "%s is `%v`: must be seconds, such as 10s, because the Pod's grace period is counted from it" $path $value) -}}
+{{- end -}}
+{{- end -}}
+
+{{- range $path, $value := dict "config.port" $c.port "agent.adminPort" .Values.agent.adminPort "injector.port" $i.port "injector.adminPort" $i.adminPort -}}
+{{- if or (lt (int $value) 1024) (gt (int $value) 65535) (ne (toString $value) (toString (int $value))) -}}
+{{- $problems = append $problems (printf "%s is `%v`: must be a port from 1024 to 65535; lower ones need a capability" $path $value) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (int $i.port) (int $i.adminPort) -}}
+{{- $problems = append $problems (printf "injector.port and injector.adminPort are both %d: must differ" (int $i.port)) -}}
+{{- end -}}
+
+{{- range $path, $value := dict "injector.enroll.cpu" $i.enroll.cpu "injector.enroll.memory" $i.enroll.memory -}}
+{{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?([numkMGTPE]|[KMGTPE]i)?$" (toString $value)) -}}
+{{- $problems = append $problems (printf "%s is `%v`: must be a Kubernetes quantity, such as 100m or 32Mi" $path $value) -}}
+{{- end -}}
+{{- end -}}
+
+{{- with .Values.image.digest -}}
+{{- if not (regexMatch "^sha256:[0-9a-f]{64}$" .) -}}
+{{- $problems = append $problems (printf "image.digest is `%s`: must be sha256: and 64 hexadecimal digits, as your registry shows it" .) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (regexMatch "^[a-z0-9][a-z0-9._/:-]*$" .Values.image.repository) -}}
+{{- $problems = append $problems (printf "image.repository is `%s`: must be a name without tag or digest, in lower case" .Values.image.repository) -}}
+{{- end -}}
+
+{{- range $path, $value := dict "config.apiURL" $c.apiURL "config.s3Endpoint" $c.s3Endpoint "config.jwksURL" $c.jwksURL "config.issuer" $c.issuer "proxy.http" .Values.proxy.http "proxy.https" .Values.proxy.https -}}
+{{- if and $value (not (regexMatch "^https?://[^/ ]+" $value)) -}}
+{{- $problems = append $problems (printf "%s is `%s`: must be a URL that begins with https:// or http://" $path $value) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (regexMatch "^/[^ ]*[^/ ]$" $c.nodeDirectory) -}}
+{{- $problems = append $problems (printf "config.nodeDirectory is `%s`: must be an absolute path without a slash at its end" $c.nodeDirectory) -}}
+{{- end -}}
+
+{{- if and $c.additionalAudiences (not $c.audience) (not $c.issuer) -}}
+{{- $problems = append $problems "config.additionalAudiences needs config.audience or config.issuer: the list replaces the default audience, so name that too (`kubectl get --raw /.well-known/openid-configuration` shows the issuer)" -}}
+{{- end -}}
+{{- if and (ne $c.keysFrom "api-server") (not $c.issuer) -}}
+{{- $problems = append $problems (printf "config.issuer is missing: with config.keysFrom `%s` nothing else names it" $c.keysFrom) -}}
+{{- end -}}
+{{- if and (eq $c.keysFrom "url") (not $c.jwksURL) -}}
+{{- $problems = append $problems "config.jwksURL is missing: config.keysFrom `url` needs it" -}}
+{{- end -}}
+{{- if and (ne $c.keysFrom "url") $c.jwksURL -}}
+{{- $problems = append $problems (printf "config.jwksURL is given, but config.keysFrom is `%s`: set it to `url`, or leave the URL out" $c.keysFrom) -}}
+{{- end -}}
+{{- if and .Values.caBundle.configMap .Values.caBundle.secret -}}
+{{- $problems = append $problems "caBundle.configMap and caBundle.secret are both given: choose one" -}}
+{{- end -}}
+
+{{- if eq $i.certificate.mode "secret" -}}
+{{- if not $i.certificate.secret.name -}}
+{{- $problems = append $problems "injector.certificate.secret.name is missing: mode `secret` needs a Secret with tls.crt and tls.key" -}}
+{{- end -}}
+{{- if not (contains "-----BEGIN CERTIFICATE-----" $i.certificate.secret.caBundle) -}}
+{{- $problems = append $problems "injector.certificate.secret.caBundle is no PEM: the API server must know the authority of your certificate, for example --set-file injector.certificate.secret.caBundle=ca.crt" -}}
+{{- end -}}
+{{- end -}}
+{{- range $path, $value := dict "injector.certificate.certManager.duration" $i.certificate.certManager.duration "injector.certificate.certManager.renewBefore" $i.certificate.certManager.renewBefore -}}
+{{- if not (regexMatch "^([0-9]+(h|m|s))+$" $value) -}}
+{{- $problems = append $problems (printf "%s is `%s`: cert-manager knows h, m and s alone, such as 2160h" $path $value) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (and $i.relayRuntimeClasses $i.unsupportedRuntimeClasses) -}}
+{{- $problems = append $problems "injector.relayRuntimeClasses and injector.unsupportedRuntimeClasses must not be empty, or the injector's defaults return: put a name there that you do not use" -}}
+{{- end -}}
+{{- if eq .Release.Namespace "kube-system" -}}
+{{- $problems = append $problems "the namespace is kube-system: install into one of its own, such as --namespace pod-identity-webhook" -}}
+{{- end -}}
+{{- if gt (len .Values.fullnameOverride) 40 -}}
+{{- $problems = append $problems (printf "fullnameOverride is `%s`: must have at most 40 characters" .Values.fullnameOverride) -}}
+{{- end -}}
+
+{{- if $problems -}}
+{{- fail (printf "\n\nthe values make no sense:\n- %s\n" (join "\n- " $problems)) -}}
+{{- end -}}
+{{- end -}}
