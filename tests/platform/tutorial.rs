@@ -74,9 +74,7 @@ impl<'a> Shell<'a> {
 
 /// The first object of a kind in the release's namespace that has this component's label.
 fn object(cluster: &ControlPlane, collection: &str, component: &str) -> Value {
-    let path = format!(
-        "{collection}?labelSelector=app.kubernetes.io/component={component}"
-    );
+    let path = format!("{collection}?labelSelector=app.kubernetes.io/component={component}");
     let list = cluster.get(&path).unwrap().accepted().unwrap().body;
     list["items"][0].clone()
 }
@@ -151,9 +149,7 @@ fn run_on_a_node(cluster: &ControlPlane, pod: &Value) {
     let token = cluster
         .token("training", "trainer", Some("on-a-node"), &[audience])
         .unwrap();
-    let _agent = node
-        .agent(&["--audience", audience])
-        .unwrap();
+    let _agent = node.agent(&["--audience", audience]).unwrap();
     let identity = Identity {
         namespace: "training".to_owned(),
         service_account: "trainer".to_owned(),
@@ -197,7 +193,12 @@ fn play(helm: Helm) {
     let printed = shell.step("5. Run and verify");
     let promised = "caios-enroll http://127.0.0.1:27169/v1/credentials";
     assert!(README.contains(&format!("prints `{promised}`")));
-    assert_eq!(printed.lines().last(), Some(promised), "{printed}\n{}", injector.log());
+    assert_eq!(
+        printed.lines().last(),
+        Some(promised),
+        "{printed}\n{}",
+        injector.log()
+    );
 
     let pod = cluster
         .get("/api/v1/namespaces/training/pods/caios-test")
@@ -210,7 +211,10 @@ fn play(helm: Helm) {
     run_on_a_node(&cluster, &pod);
 
     // What the notes say is to be granted is what CoreWeave will see.
-    assert!(notes.contains("role/<issuer>:system:serviceaccount:"), "{notes}");
+    assert!(
+        notes.contains("role/<issuer>:system:serviceaccount:"),
+        "{notes}"
+    );
     assert!(!issuer.ends_with('/'));
 }
 
