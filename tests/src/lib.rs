@@ -11,6 +11,7 @@ pub mod link;
 pub mod namespace;
 pub mod node;
 pub mod pod;
+pub mod prometheus;
 pub mod server;
 pub mod tools;
 pub mod wait;
