@@ -9,4 +9,5 @@ pub mod link;
 pub mod namespace;
 pub mod node;
 pub mod pod;
+pub mod relay;
 pub mod wait;
