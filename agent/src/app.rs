@@ -1,6 +1,5 @@
 //! Builds each part once, binds, runs until shutdown, drains.
 
-mod parts;
 mod pods;
 
 use std::fs::DirBuilder;
@@ -17,7 +16,6 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::parts::Parts;
 use self::pods::Pods;
 use crate::broker::Broker;
 use crate::cache::Cache;
@@ -30,6 +28,7 @@ use crate::route::Route;
 use crate::{reap, socket};
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
+use shared::parts::Parts;
 
 /// Connections of probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 64;

@@ -1,13 +1,16 @@
 //! The harness: nodes and Pods in network namespaces of their own, the real binaries as child
-//! processes, and the stand-in.
+//! processes, the stand-in, and a real control plane.
 
 pub mod agent;
 pub mod binaries;
 pub mod container;
+pub mod control_plane;
 pub mod http;
 pub mod link;
 pub mod namespace;
 pub mod node;
 pub mod pod;
 pub mod relay;
+pub mod server;
+pub mod tools;
 pub mod wait;

@@ -21,6 +21,19 @@ pub async fn up(name: &str) -> anyhow::Result<()> {
         .with_context(|| format!("failed to set `{name}` up"))
 }
 
+/// Adds an address, of a network of its own, to the interface `name` of the caller's namespace.
+///
+/// # Errors
+/// When the kernel refuses.
+pub async fn add_address(name: &str, address: Ipv4Addr) -> anyhow::Result<()> {
+    let link = netlink()?;
+    link.address()
+        .add(index(name)?, address.into(), 32)
+        .execute()
+        .await
+        .with_context(|| format!("failed to add {address} to `{name}`"))
+}
+
 /// Connects `pod` to `node` as a CNI plugin does: a veth pair, `name` on the node's side with the
 /// address `gateway`, `eth0` with `address` in the Pod.
 ///

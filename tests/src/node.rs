@@ -12,6 +12,7 @@ use standin::{Options, Part, Standin, TokenSpec};
 use tempfile::TempDir;
 
 use crate::agent::{ADMIN, Agent};
+use crate::control_plane::{self, ControlPlane};
 use crate::namespace::Namespace;
 use crate::pod::{Identity, Pod};
 
@@ -34,13 +35,30 @@ impl Node {
     /// # Errors
     /// When the process may not make namespaces, or a part does not start.
     pub fn new() -> anyhow::Result<Self> {
+        Self::with_hosts(None)
+    }
+
+    /// Makes the node of a cluster. CoreWeave knows the cluster's issuer, with [`AUDIENCE`].
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or when the cluster does not answer.
+    pub fn of(cluster: &ControlPlane) -> anyhow::Result<Self> {
+        let node = Self::with_hosts(Some(&cluster.hosts()))?;
+        cluster.connect(&node.namespace)?;
+        let keys = cluster.get("/openid/v1/jwks")?.accepted()?.body.to_string();
+        node.standin
+            .federate(control_plane::ISSUER, AUDIENCE, &keys)?;
+        Ok(node)
+    }
+
+    fn with_hosts(hosts: Option<&Path>) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("caios-").tempdir()?;
         let place = directory.path();
         for name in ["public", "pods", "s3/data"] {
             fs::create_dir_all(place.join(name))?;
         }
         fs::write(place.join("s3/data/object"), "what a workload reads\n")?;
-        let namespace = Arc::new(Namespace::new("node", None)?);
+        let namespace = Arc::new(Namespace::new("node", hosts)?);
         let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let options = Options {
             s3_listen: everywhere,
@@ -184,17 +202,38 @@ impl Node {
         self.place(pod.identity.clone(), number)
     }
 
+    /// Adds a Pod of a cluster, with `token` in place. It may exchange, and do everything in S3.
+    ///
+    /// # Errors
+    /// When its namespaces cannot be made.
+    pub fn cluster_pod(&self, identity: Identity, token: &str) -> anyhow::Result<Pod> {
+        let number = self.pods.fetch_add(1, Ordering::Relaxed) + 1;
+        let subject = format!("{}:{}", identity.namespace, identity.service_account);
+        let issuer = control_plane::ISSUER;
+        self.standin.grant(
+            &format!("role/{issuer}:system:serviceaccount:{subject}"),
+            &["cwobject:CreateAccessKeyOIDC", "s3:*"],
+        );
+        let pod = self.bare(identity, number)?;
+        pod.put_token(token)?;
+        Ok(pod)
+    }
+
     fn place(&self, identity: Identity, number: u8) -> anyhow::Result<Pod> {
-        let pod = Pod::new(
+        let pod = self.bare(identity, number)?;
+        pod.put_token(&self.mint(&self.token(&pod)))?;
+        Ok(pod)
+    }
+
+    fn bare(&self, identity: Identity, number: u8) -> anyhow::Result<Pod> {
+        Pod::new(
             &self.namespace,
             identity,
             number,
             &self.directory().join("pods"),
             &self.public_directory().join(contract::ENROLL_SOCKET),
             self.standin.addr(Part::S3).port(),
-        )?;
-        pod.put_token(&self.mint(&self.token(&pod)))?;
-        Ok(pod)
+        )
     }
 
     /// Adds a Pod and enrols it with the agent that runs.

@@ -7,6 +7,7 @@ shopt -s inherit_errexit
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 clients=$root/tests/clients
 tools=${TOOLS_DIR:-$root/target/tools}
+groups=(base python node go java deny kubernetes etcd helm prometheus schemas buildah)
 
 say() {
     printf 'tools: %s\n' "$*" >&2
@@ -17,9 +18,27 @@ die() {
     exit 1
 }
 
+# given PROGRAM…: whether KUBERNETES_BIN_DIR, a directory such as envtest's, has all of these, so that none is installed.
+given() {
+    local name
+    for name in "$@"; do
+        [[ -n ${KUBERNETES_BIN_DIR:-} && -x $KUBERNETES_BIN_DIR/$name ]] || return 1
+    done
+}
+
+# program NAME: the path of one: what is given goes before what was installed.
+program() {
+    if given "$1"; then
+        printf '%s\n' "$KUBERNETES_BIN_DIR/$1"
+    else
+        local found=("$tools"/*/bin/"$1")
+        printf '%s\n' "${found[0]}"
+    fi
+}
+
 # row NAME VERSION: one line of the table of versions; false where there is no version.
 row() {
-    printf '%-18s %s\n' "$1" "${2:-missing: tests/tools/fetch.sh installs it}"
+    printf '%-24s %s\n' "$1" "${2:-missing: tests/tools/fetch.sh installs it}"
     [[ -n $2 ]]
 }
 

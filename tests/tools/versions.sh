@@ -8,7 +8,7 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 row rustc "$(cd "$root" && rustc --version | cut -d ' ' -f 2-)"
 row cargo "$(cd "$root" && cargo --version | cut -d ' ' -f 2-)"
 row kernel "$(uname -r)"
-for group in base python node go java deny; do
+for group in "${groups[@]}"; do
     # shellcheck disable=SC1090
     . "$here/groups/$group.sh"
     "versions_$group" 2>/dev/null || true

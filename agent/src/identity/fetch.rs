@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 
 use super::quoted::Quoted;
 use shared::causes::causes;
-
+/// What is asked for: discovery documents are JSON, and kube-apiserver answers 406 to whoever does
+/// not take its key set as what it is (RFC 7517, §8.5.2).
+const DOCUMENTS: &str = "application/json, application/jwk-set+json";
 /// Longer key sets and discovery documents are not read.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
 /// For a connection with its TLS handshake.
@@ -144,7 +146,7 @@ impl Fetcher {
         let mut request = self
             .client
             .get(url.clone())
-            .header(header::ACCEPT, "application/json");
+            .header(header::ACCEPT, DOCUMENTS);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }

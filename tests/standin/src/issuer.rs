@@ -8,7 +8,10 @@ use std::sync::{PoisonError, RwLock};
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{DecodingKey, Header, Validation, jwk::JwkSet};
+use jsonwebtoken::{
+    DecodingKey, Header, Validation,
+    jwk::{Jwk, JwkSet},
+};
 use serde_json::{Value, json};
 
 use self::keys::KeySet;
@@ -20,6 +23,8 @@ pub(crate) struct Issuer {
     url: String,
     current: RwLock<KeySet>,
     published: RwLock<Vec<KeySet>>,
+    /// Keys of issuers elsewhere.
+    foreign: RwLock<Vec<Jwk>>,
     /// Never published; signs the tokens of [`Flaw::WrongKey`].
     stranger: KeySet,
 }
@@ -35,6 +40,7 @@ impl Issuer {
             url,
             published: RwLock::new(vec![current.clone()]),
             current: RwLock::new(current),
+            foreign: RwLock::default(),
             stranger: KeySet::generate()?,
         })
     }
@@ -68,6 +74,20 @@ impl Issuer {
         JwkSet {
             keys: published.iter().flat_map(KeySet::jwks).collect(),
         }
+    }
+
+    /// Accepts tokens signed by these keys too.
+    pub(crate) fn accept(&self, keys: JwkSet) {
+        let mut foreign = self.foreign.write().unwrap_or_else(PoisonError::into_inner);
+        foreign.extend(keys.keys);
+    }
+
+    /// The key of this id, published here or accepted from elsewhere.
+    fn find(&self, id: &str) -> Option<Jwk> {
+        let foreign = self.foreign.read().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.jwks().keys;
+        keys.extend(foreign.iter().cloned());
+        JwkSet { keys }.find(id).cloned()
     }
 
     /// Makes a token.
@@ -162,15 +182,15 @@ impl Issuer {
         claims
     }
 
-    /// Checks signature, expiry and `nbf` against the published keys and returns the claims.
+    /// Checks signature, expiry and `nbf` against the published and accepted keys and returns the
+    /// claims.
     ///
     /// # Errors
-    /// The token is not valid now, or not signed by a published key.
+    /// The token is not valid now, or not signed by such a key.
     pub(crate) fn verify(&self, token: &str) -> Result<Value> {
         let header = jsonwebtoken::decode_header(token)?;
         let kid = header.kid.context("the token names no key")?;
-        let jwks = self.jwks();
-        let jwk = jwks.find(&kid).context("the key id is unknown")?;
+        let jwk = self.find(&kid).context("the key id is unknown")?;
         let algorithm = match header.alg {
             jsonwebtoken::Algorithm::RS256 => Algorithm::Rs256,
             jsonwebtoken::Algorithm::ES256 => Algorithm::Es256,
@@ -180,7 +200,7 @@ impl Issuer {
         validation.leeway = 0;
         validation.validate_nbf = true;
         validation.validate_aud = false;
-        let key = DecodingKey::from_jwk(jwk)?;
+        let key = DecodingKey::from_jwk(&jwk)?;
         Ok(jsonwebtoken::decode::<Value>(token, &key, &validation)?.claims)
     }
 }

@@ -183,6 +183,18 @@ impl Standin {
         self.0.state.issuer.rotate(keep_old)
     }
 
+    /// Accepts tokens of an issuer elsewhere, as `CoreWeave` does once it is registered: `keys` is
+    /// its JWKS document.
+    ///
+    /// # Errors
+    /// `keys` is none.
+    pub fn federate(&self, issuer: &str, audience: &str, keys: &str) -> Result<()> {
+        let keys = serde_json::from_str(keys).context("read the issuer's keys")?;
+        self.0.state.issuer.accept(keys);
+        self.register(issuer, audience);
+        Ok(())
+    }
+
     /// Copies the calls so far.
     pub fn calls(&self) -> Calls {
         self.0.state.calls.snapshot()

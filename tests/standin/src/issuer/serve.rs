@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response, body::Incoming, header::ACCEPT};
 use rustls::ServerConfig;
 use s3s::Body;
 use serde_json::json;
@@ -37,6 +37,9 @@ impl Handler for IssuerHandler {
                     "id_token_signing_alg_values_supported": ["RS256", "ES256"],
                 }),
             ),
+            "/openid/v1/jwks" if !takes_keys(&request) => {
+                return reply::status(406, "406: Not Acceptable", None);
+            }
             "/openid/v1/jwks" => (Endpoint::Jwks, json!(issuer.jwks())),
             _ => return reply::status(404, "no such document", None),
         };
@@ -47,4 +50,16 @@ impl Handler for IssuerHandler {
             Fate::Proceed(shape) => shape.finish(document, &close).await,
         }
     }
+}
+
+/// Whether the request takes a key set, as kube-apiserver sees it: `application/json` is not
+/// enough.
+fn takes_keys(request: &Request<Incoming>) -> bool {
+    let Some(accepted) = request.headers().get(ACCEPT) else {
+        return true;
+    };
+    let accepted = accepted.to_str().unwrap_or_default();
+    ["application/jwk-set+json", "*/*"]
+        .iter()
+        .any(|kind| accepted.contains(kind))
 }

@@ -6,19 +6,15 @@ use std::future::Future;
 use tokio::task::{Id, JoinSet};
 
 /// Named tasks. Those that still run are aborted when this is dropped.
-#[derive(Default)]
-pub(super) struct Parts {
+#[derive(Debug, Default)]
+pub struct Parts {
     tasks: JoinSet<()>,
     names: HashMap<Id, &'static str>,
 }
 
 impl Parts {
     /// Starts a part. `name` is what an operator reads when it ends.
-    pub(super) fn spawn(
-        &mut self,
-        name: &'static str,
-        part: impl Future<Output = ()> + Send + 'static,
-    ) {
+    pub fn spawn(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
         let task = self.tasks.spawn(part);
         self.names.insert(task.id(), name);
     }
@@ -27,7 +23,7 @@ impl Parts {
     ///
     /// # Cancel safety
     /// Safe: a part that has ended is reported by the next call.
-    pub(super) async fn ended(&mut self) -> anyhow::Error {
+    pub async fn ended(&mut self) -> anyhow::Error {
         let (id, how) = match self.tasks.join_next_with_id().await {
             None => std::future::pending().await,
             Some(Ok((id, ()))) => (id, "has ended by itself"),
@@ -38,7 +34,7 @@ impl Parts {
     }
 
     /// Waits until all parts have ended, however they do.
-    pub(super) async fn all_ended(&mut self) {
+    pub async fn all_ended(&mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
 }

@@ -1,0 +1,8 @@
+//! The real binaries and the chart on a real control plane: etcd, kube-apiserver, kubectl, Helm.
+//! Not part of plain `cargo test`: it needs what `tests/tools/fetch.sh` installs, and `make test`
+//! runs it.
+
+#![cfg(test)]
+
+mod agent;
+mod control_plane;
