@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use crate::admin::Admin;
 use crate::binaries;
+use crate::container::Container;
 use crate::http::Answer;
 use crate::namespace::Namespace;
 use crate::wait;
@@ -51,13 +52,7 @@ impl Agent {
         variables: &[(&str, &str)],
         log: &Path,
     ) -> anyhow::Result<Self> {
-        let output = File::options().create(true).append(true).open(log)?;
-        let mut command = Command::new(binaries::agent());
-        command.arg("run").args(arguments).stdin(Stdio::null());
-        command.stdout(output.try_clone()?).stderr(output);
-        for name in PROXY_VARIABLES {
-            command.env_remove(name);
-        }
+        let mut command = command(&binaries::agent(), arguments, log)?;
         command.envs(variables.iter().copied());
         let child = node
             .call(move || command.spawn())
@@ -65,6 +60,26 @@ impl Agent {
         Ok(Self {
             admin: Admin::new(node, ADMIN.parse()?),
             child,
+            log: log.to_owned(),
+        })
+    }
+
+    /// Starts `/caios-agent run` with `arguments` in a container of the node, and waits for
+    /// nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn contained(
+        node: &Arc<Namespace>,
+        container: &Container,
+        arguments: &[String],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let container = container.clone().sees(binaries::agent(), "/caios-agent");
+        let command = command(Path::new("/caios-agent"), arguments, log)?;
+        Ok(Self {
+            admin: Admin::new(node, ADMIN.parse()?),
+            child: container.spawn(node, command)?,
             log: log.to_owned(),
         })
     }
@@ -144,6 +159,17 @@ impl Agent {
         })?;
         status.context("the agent ended")
     }
+}
+
+fn command(program: &Path, arguments: &[String], log: &Path) -> anyhow::Result<Command> {
+    let output = File::options().create(true).append(true).open(log)?;
+    let mut command = Command::new(program);
+    command.arg("run").args(arguments).stdin(Stdio::null());
+    command.stdout(output.try_clone()?).stderr(output);
+    for name in PROXY_VARIABLES {
+        command.env_remove(name);
+    }
+    Ok(command)
 }
 
 impl Drop for Agent {

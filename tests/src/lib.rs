@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod agent;
 pub mod binaries;
+pub mod container;
 pub mod control_plane;
 pub mod http;
 pub mod injector;
@@ -12,6 +13,7 @@ pub mod namespace;
 pub mod node;
 pub mod pod;
 pub mod prometheus;
+pub mod relay;
 pub mod server;
 pub mod tools;
 pub mod wait;
