@@ -6,3 +6,4 @@
 
 mod agent;
 mod control_plane;
+mod injector;
