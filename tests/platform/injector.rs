@@ -236,11 +236,6 @@ fn a_roll_out_under_load_loses_no_review() {
     let load = Load::start(&installed, &namespace);
     for _ in 0..2 {
         let new = installed.spawn(&[]).ready();
-        // The Service names the new one, as a roll-out waits for.
-        wait::until("the new replica is called", PATIENCE, || {
-            new.metric("caios_injector_review_duration_seconds_count") > 0.0
-        })
-        .unwrap();
         assert!(old.roll_out().success());
         old = new;
     }

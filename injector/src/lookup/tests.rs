@@ -40,6 +40,7 @@ fn found(annotations: &Value) -> (u16, Value) {
 fn refused(code: u16, message: &str) -> (u16, Value) {
     let status = json!({
         "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "message": message,
+        "reason": if code == 404 { "NotFound" } else { "Forbidden" },
     });
     (code, status)
 }
