@@ -6,4 +6,6 @@
 
 mod agent;
 mod control_plane;
+mod injector;
+mod prometheus;
 mod tutorial;

@@ -55,7 +55,7 @@ const NAMES: [&str; 7] = [
     "10.0.0.1",
 ];
 /// The first port for servers of tests: above those of the control plane, below the ephemeral ones.
-const FIRST_PORT: u16 = 20_000;
+const FIRST_PORT: u16 = 26_000;
 /// How long each part may take to start, on a machine that is busy with others.
 const START: Duration = Duration::from_secs(90);
 

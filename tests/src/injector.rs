@@ -147,14 +147,17 @@ impl<'a> Release<'a> {
             },
             "spec": { "containers": [{ "name": "main", "image": "app.invalid/app" }] },
         });
-        let mut last = None;
+        let mut last = String::new();
         wait::until("the API server calls the injector", START, || {
             let answer = self.cluster.create_dry(&pod);
             let injected = answer.as_ref().is_ok_and(|answer| injected(&answer.body));
-            last = Some(answer);
+            last = match answer {
+                Ok(answer) => format!("{} {}", answer.code, answer.message()),
+                Err(error) => format!("{error:#}"),
+            };
             injected
         })
-        .with_context(|| format!("the last answer: {last:?}"))
+        .with_context(|| format!("the last answer to a Pod: {last}"))
     }
 }
 

@@ -12,6 +12,8 @@ pub mod link;
 pub mod namespace;
 pub mod node;
 pub mod pod;
+pub mod prometheus;
+pub mod relay;
 pub mod server;
 pub mod tools;
 pub mod wait;
