@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both install what they miss under target/tools.
 
-.PHONY: demo demo-shell test figures fmt
+.PHONY: demo demo-shell test images figures fmt
 
 demo: ## the main job without a cluster: real agent, real AWS clients, stand-in for CoreWeave
 	@tests/demo.sh
@@ -10,6 +10,10 @@ demo-shell: ## a shell inside a Pod of the demo
 
 test: ## everything that CI checks
 	@tests/run.sh
+
+images: ## an image of all binaries, as an archive under target/image; tests/images.sh has the variables
+	@tests/tools/fetch.sh base buildah
+	@tests/images.sh
 
 figures: ## requests per second, latency, memory, enrolment time and sizes, on this machine
 	@tests/figures.sh

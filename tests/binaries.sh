@@ -4,17 +4,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo build --locked --release --package agent --bin caios-agent
+cargo build --locked --release --package injector --bin caios-injector
 cargo build --locked --profile tiny --no-default-features --package enroll --bin caios-enroll
 target=target/x86_64-unknown-linux-gnu
 status=0
-for binary in "$target/release/caios-agent" "$target/tiny/caios-enroll"; do
+for binary in "$target"/release/caios-{agent,injector} "$target/tiny/caios-enroll"; do
     if readelf --program-headers "$binary" | grep -q INTERP; then
         echo "$binary is not static: it asks for an interpreter"
         status=1
     fi
     printf '%s: %s bytes\n' "$binary" "$(stat --format %s "$binary")"
 done
-limit=700000
+# Every Pod of a node starts it: room for another feature, none for std.
+limit=65536
 if [ "$(stat --format %s "$target/tiny/caios-enroll")" -gt $limit ]; then
     echo "caios-enroll is larger than $limit bytes"
     status=1

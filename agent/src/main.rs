@@ -19,7 +19,7 @@ const WORKERS: usize = 2;
 
 /// Hands CAIOS credentials to the Pods of its node.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "caios-agent", version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
