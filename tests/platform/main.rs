@@ -4,5 +4,5 @@
 
 #![cfg(test)]
 
-mod agent;
+mod chart;
 mod control_plane;
