@@ -10,7 +10,7 @@ pub fn agent() -> PathBuf {
     BUILT.get_or_init(|| build("agent", "caios-agent")).clone()
 }
 
-/// The injector: `target/…/caios-injector` in the profile that the tests were built in.
+/// The injector, in the profile that the tests were built in.
 pub fn injector() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT

@@ -277,11 +277,11 @@ fn the_api_server_takes_every_object_of_every_shape_without_a_warning() {
         let mut apply = cluster.kubectl().unwrap();
         apply.args([
             "apply",
+            "--server-side",
+            "--force-conflicts",
             "--dry-run=server",
-            "--validate=strict",
-            "--filename=-",
         ]);
-        apply.args(["--warnings-as-errors"]);
+        apply.args(["--validate=strict", "--warnings-as-errors", "--filename=-"]);
         let rendered = template(Helm::V4, &[&shape(name)]).unwrap();
         let output = cluster.output_with(apply, &rendered).unwrap();
         let complaint = String::from_utf8_lossy(&output.stderr);
