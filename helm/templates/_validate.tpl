@@ -88,8 +88,8 @@ sentences are what people see. */}}
 {{- end -}}
 {{- end -}}
 {{- range $path, $value := dict "injector.certificate.certManager.duration" $i.certificate.certManager.duration "injector.certificate.certManager.renewBefore" $i.certificate.certManager.renewBefore -}}
-{{- if not (regexMatch "^([0-9]+(h|m|s))+$" $value) -}}
-{{- $problems = append $problems (printf "%s is `%s`: cert-manager knows h, m and s alone, such as 2160h" $path $value) -}}
+{{- if not (regexMatch "^([0-9]+(h|m|s))+$" (toString $value)) -}}
+{{- $problems = append $problems (printf "%s is `%v`: cert-manager knows h, m and s alone, such as 2160h" $path $value) -}}
 {{- end -}}
 {{- end -}}
 {{- if not (and $i.relayRuntimeClasses $i.unsupportedRuntimeClasses) -}}

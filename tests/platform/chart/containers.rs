@@ -1,0 +1,163 @@
+//! The rendered containers: their flags are the binaries', their paths the contract's, and they may
+//! do nothing.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use shared::contract;
+use tests::binaries;
+
+use super::rendered::{LEAST, Rendered, SHAPES, shape, texts};
+
+/// Runs a container's command line with another subcommand.
+fn run(binary: PathBuf, container: &Value, subcommand: &str) -> String {
+    let arguments = texts(&container["args"]);
+    let (first, flags) = arguments.split_first().unwrap();
+    assert_eq!(*first, "run");
+    let mut command = Command::new(binary);
+    command.env_clear().arg(subcommand);
+    for flag in flags {
+        // As the kubelet replaces it.
+        command.arg(flag.replace("$(NODE_NAME)", "node-1"));
+    }
+    command.env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    for variable in container["env"].as_array().unwrap_or(&Vec::new()) {
+        let value = variable["value"].as_str().unwrap_or("node-1");
+        command.env(variable["name"].as_str().unwrap(), value);
+    }
+    let output = command.output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{command:?}: {complaint}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_binaries_understand_every_flag_that_the_chart_gives_them() {
+    for name in SHAPES {
+        let rendered = Rendered::new(&[&shape(name)]);
+        let agent = &rendered.agent()["containers"][0];
+        assert_eq!(agent["command"], json!(["/caios-agent"]));
+        let in_force = run(binaries::agent(), agent, "check");
+        assert!(in_force.contains("node-1"), "{in_force}");
+
+        let injector = &rendered.injector()["containers"][0];
+        assert_eq!(injector["command"], json!(["/caios-injector"]));
+        let in_force = run(binaries::injector(), injector, "check");
+        assert!(in_force.contains("/run/caios-agent/public"), "{in_force}");
+    }
+}
+
+#[test]
+fn the_agents_prepare_understands_the_flags_of_its_init_container() {
+    let rendered = Rendered::new(&["--set", LEAST]);
+    let container = &rendered.agent()["initContainers"][0];
+    assert_eq!(container["command"], json!(["/caios-agent"]));
+    let node = tempfile::tempdir().unwrap();
+    let directory = node.path().join("caios-agent");
+    let mut command = Command::new(binaries::agent());
+    for argument in texts(&container["args"]) {
+        command.arg(argument.replace(contract::NODE_DIRECTORY, &directory.display().to_string()));
+    }
+    // Not every test runs as a user who may give files to group 65532.
+    command.arg(format!("--group={}", nix::unistd::getegid()));
+    let output = command.env_clear().output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(directory.join(contract::PUBLIC_NAME).is_dir());
+}
+
+#[test]
+fn paths_names_and_numbers_are_those_of_the_contract() {
+    let rendered = Rendered::new(&["--set", LEAST]);
+    let agent = rendered.agent();
+    let node = json!({
+        "name": "node",
+        "hostPath": { "path": contract::NODE_DIRECTORY, "type": "DirectoryOrCreate" },
+    });
+    assert_eq!(agent["volumes"][0], node);
+    for container in [&agent["initContainers"][0], &agent["containers"][0]] {
+        let mount = json!({ "name": "node", "mountPath": contract::NODE_DIRECTORY });
+        assert_eq!(container["volumeMounts"][0], mount);
+    }
+    let public = format!("--public-directory={}", contract::PUBLIC_DIRECTORY);
+    let injector = &rendered.injector()["containers"][0];
+    assert!(texts(&agent["containers"][0]["args"]).contains(&public.as_str()));
+    assert!(texts(&injector["args"]).contains(&public.as_str()));
+    let port = format!("--port={}", contract::DEFAULT_PORT);
+    assert!(texts(&injector["args"]).contains(&port.as_str()));
+
+    assert_eq!(
+        agent["securityContext"]["supplementalGroups"],
+        json!([contract::AGENT_ID])
+    );
+    for security in [
+        &agent["containers"][0]["securityContext"],
+        &rendered.injector()["securityContext"],
+    ] {
+        assert_eq!(security["runAsUser"], contract::AGENT_ID);
+        assert_eq!(security["runAsGroup"], contract::AGENT_ID);
+        assert_eq!(security["runAsNonRoot"], true);
+    }
+
+    let webhooks = &rendered.object("MutatingWebhookConfiguration", "caios-injector")["webhooks"];
+    let label = json!({ contract::REQUIRED_LABEL: "true" });
+    assert_eq!(webhooks[0]["objectSelector"]["matchLabels"], label);
+    let other = &webhooks[1]["objectSelector"]["matchExpressions"][0];
+    let expected =
+        json!({ "key": contract::REQUIRED_LABEL, "operator": "NotIn", "values": ["true"] });
+    assert_eq!(*other, expected);
+}
+
+#[test]
+fn no_container_has_a_privilege_or_can_write_to_its_root() {
+    for name in SHAPES {
+        let rendered = Rendered::new(&[&shape(name)]);
+        for pod in [rendered.agent(), rendered.injector()] {
+            for forbidden in ["hostNetwork", "hostPID", "hostIPC"] {
+                assert!(pod[forbidden].is_null(), "{name}: {forbidden}");
+            }
+            assert_eq!(pod["automountServiceAccountToken"], false);
+            assert_eq!(
+                pod["securityContext"]["seccompProfile"]["type"],
+                "RuntimeDefault"
+            );
+            let lists = [&pod["initContainers"], &pod["containers"]];
+            for container in lists.iter().filter_map(|list| list.as_array()).flatten() {
+                let security = &container["securityContext"];
+                assert_eq!(security["capabilities"], json!({ "drop": ["ALL"] }));
+                assert_eq!(security["readOnlyRootFilesystem"], true);
+                assert_eq!(security["allowPrivilegeEscalation"], false);
+                assert!(container["resources"]["requests"]["memory"].is_string());
+                assert!(container["resources"]["limits"]["memory"].is_string());
+            }
+        }
+    }
+}
+
+#[test]
+fn only_containers_that_ask_the_api_server_have_a_token_for_it() {
+    let has_token = |holder: &Value, list: &str| holder[list].to_string().contains("api-access");
+    let usual = Rendered::new(&["--set", LEAST]);
+    assert!(has_token(&usual.agent()["containers"][0], "volumeMounts"));
+    assert!(!has_token(
+        &usual.agent()["initContainers"][0],
+        "volumeMounts"
+    ));
+    assert!(has_token(
+        &usual.injector()["containers"][0],
+        "volumeMounts"
+    ));
+
+    // Keys from the issuer itself: nothing of the agent asks the API server.
+    let without = Rendered::new(&[&shape("cert-manager")]);
+    assert!(!has_token(without.agent(), "volumes"));
+    assert!(!has_token(without.agent(), "containers"));
+}
+
+#[test]
+fn the_grace_of_a_pod_is_longer_than_its_drain() {
+    let values = "agent.drainTimeout=60s,injector.shutdownDelay=20s,injector.drainTimeout=30s";
+    let rendered = Rendered::new(&["--set", LEAST, "--set", values]);
+    assert_eq!(rendered.agent()["terminationGracePeriodSeconds"], 70);
+    assert_eq!(rendered.injector()["terminationGracePeriodSeconds"], 55);
+}
