@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod agent;
 mod chart;
 mod control_plane;
 mod injector;
