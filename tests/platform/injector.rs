@@ -1,16 +1,14 @@
 //! The injector on a real API server, with the rights that the chart gives it.
 
 mod installation;
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+mod load;
 
 use serde_json::json;
 use tests::control_plane::ControlPlane;
 use tests::wait;
 
-use self::installation::{Installation, PATIENCE, create, is_injected};
+use self::installation::{Installation, PATIENCE, is_injected};
+use self::load::Load;
 
 const ANNOTATED: [(&str, &str); 1] = [("caios.coreweave.com/inject", "true")];
 
@@ -343,41 +341,4 @@ fn five_thousand_service_accounts_take_little_memory() {
     let resident = replica.metric("process_resident_memory_bytes") / 1e6;
     println!("resident with 5,000 ServiceAccounts: {resident:.1} MB");
     assert!(resident < 64.0, "{resident} MB");
-}
-
-/// Pods that are created one after the other, each required: a lost review is a refused Pod.
-struct Load {
-    ended: Arc<AtomicBool>,
-    thread: thread::JoinHandle<(usize, Vec<String>)>,
-}
-
-impl Load {
-    fn start(installed: &Installation<'static>, namespace: &str) -> Self {
-        let ended = Arc::new(AtomicBool::new(false));
-        let (end, cluster, namespace) =
-            (Arc::clone(&ended), installed.cluster, namespace.to_owned());
-        let thread = thread::spawn(move || {
-            let (mut count, mut failures) = (0, Vec::new());
-            while !end.load(Ordering::Relaxed) {
-                let created = create(cluster, &namespace, "default", true).unwrap();
-                count += 1;
-                if !is_injected(&created) {
-                    failures.push(created.message().to_owned());
-                }
-            }
-            (count, failures)
-        });
-        Self { ended, thread }
-    }
-
-    fn end_without_failure(self) {
-        self.ended.store(true, Ordering::Relaxed);
-        let (count, failures) = self.thread.join().unwrap();
-        assert!(
-            failures.is_empty(),
-            "{} of {count}: {failures:?}",
-            failures.len()
-        );
-        assert!(count > 100, "only {count} Pods were created");
-    }
 }
