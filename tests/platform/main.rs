@@ -4,5 +4,8 @@
 
 #![cfg(test)]
 
+mod agent;
 mod chart;
 mod control_plane;
+mod injector;
+mod prometheus;

@@ -11,6 +11,7 @@ mod enrolment;
 mod outage;
 mod prepare;
 mod proxy;
+mod relay;
 mod secrets;
 mod shutdown;
 mod tokens;

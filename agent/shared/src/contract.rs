@@ -19,6 +19,16 @@ pub const ANNOTATION_PREFIX: &str = "caios.coreweave.com/";
 /// injector's strict webhook selects by it.
 pub const REQUIRED_LABEL: &str = "caios.coreweave.com/inject";
 
+/// The variable that leads SDKs to the agent: the URL of [`CREDENTIALS_PATH`] in this Pod. The
+/// injector sets it, SDKs read it.
+pub const CREDENTIALS_URI_VARIABLE: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+
+/// The variable with the path of the token that SDKs send. The injector sets it to [`TOKEN_FILE`].
+pub const TOKEN_FILE_VARIABLE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+
+/// The user that our containers run as, in the image and where a Pod does not say another.
+pub const IMAGE_USER: i64 = 65532;
+
 /// The projected volume with the service account token. The injector adds it.
 pub const TOKEN_VOLUME: &str = "caios-token";
 

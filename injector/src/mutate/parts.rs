@@ -1,0 +1,175 @@
+//! What a Pod gets besides what its containers get: the volumes, and the container that connects it
+//! to its agent. And how all of that is recognised in a Pod that has it already.
+
+use serde_json::{Value, json};
+use shared::contract::{
+    AGENT_SOCKET, AGENT_VOLUME, ENROLL_CONTAINER, ENROLL_SOCKET, RELAY_CONTAINER, TOKEN_DIRECTORY,
+    TOKEN_FILE, TOKEN_VOLUME,
+};
+
+use super::container::Container;
+use super::injection::mount;
+use super::settings::{Delivery, EnrolmentMode, PullPolicy, Settings};
+use super::wishes::Wishes;
+
+/// The binary in the image.
+const ENROLL_BINARY: &str = "/caios-enroll";
+
+/// How long the relay may take until it listens, in seconds. It depends on nothing but itself.
+const RELAY_START_SECONDS: u32 = 60;
+
+/// The volume with the token.
+pub(super) fn token_volume(wishes: &Wishes<'_>) -> Value {
+    json!({
+        "name": TOKEN_VOLUME,
+        "projected": {"sources": [{"serviceAccountToken": {
+            "audience": wishes.audience,
+            "expirationSeconds": wishes.token_expiration,
+            "path": TOKEN_FILE.rsplit('/').next(),
+        }}]},
+    })
+}
+
+/// Whether a volume of that name is the one with the token. How long the token lives does not
+/// count: it is drawn anew each time.
+pub(super) fn is_token_volume(volume: &Value, wishes: &Wishes<'_>) -> bool {
+    let sources = volume
+        .pointer("/projected/sources")
+        .and_then(Value::as_array);
+    let Some([source]) = sources.map(Vec::as_slice) else {
+        return false;
+    };
+    let token = |key: &str| source.get("serviceAccountToken")?.get(key)?.as_str();
+    token("audience") == Some(wishes.audience) && token("path") == TOKEN_FILE.rsplit('/').next()
+}
+
+/// The volume with the agent's sockets. The directory is made where it is missing, so that a Pod
+/// may start before the node's agent; `caios-enroll` waits for it.
+pub(super) fn agent_volume(settings: &Settings) -> Value {
+    json!({
+        "name": AGENT_VOLUME,
+        "hostPath": {"path": settings.public_directory, "type": "DirectoryOrCreate"},
+    })
+}
+
+/// Whether a volume of that name is the one with the agent's sockets.
+pub(super) fn is_agent_volume(volume: &Value, settings: &Settings) -> bool {
+    let path = volume.pointer("/hostPath/path").and_then(Value::as_str);
+    path.is_some_and(|path| path.trim_end_matches('/') == settings.public_directory)
+}
+
+/// The container that connects the Pod to its agent.
+#[derive(Debug)]
+pub(super) struct Connector<'a> {
+    pub(super) name: &'static str,
+    arguments: Vec<String>,
+    mounts: Vec<(&'static str, &'a str)>,
+    /// What the relay has besides: it stays, and later init containers wait until it listens.
+    stays: Option<Value>,
+}
+
+impl<'a> Connector<'a> {
+    /// Each flag is written out, whether or not it has its default: `kubectl describe` then says it
+    /// all. `None` where the Pod needs no such container.
+    pub(super) fn new(wishes: &Wishes<'_>, settings: &'a Settings) -> Option<Self> {
+        let directory = settings.public_directory.as_str();
+        let port = wishes.port;
+        match wishes.delivery {
+            Delivery::Handoff => Some(Self {
+                name: ENROLL_CONTAINER,
+                arguments: vec![
+                    format!("--socket={directory}/{ENROLL_SOCKET}"),
+                    format!("--token-file={TOKEN_FILE}"),
+                    format!("--port={port}"),
+                    format!("--mode={}", mode(settings.enrolment_mode)),
+                ],
+                mounts: vec![(TOKEN_VOLUME, TOKEN_DIRECTORY), (AGENT_VOLUME, directory)],
+                stays: None,
+            }),
+            Delivery::Relay => Some(Self {
+                name: RELAY_CONTAINER,
+                arguments: vec![
+                    "relay".to_owned(),
+                    format!("--socket={directory}/{AGENT_SOCKET}"),
+                    format!("--port={port}"),
+                ],
+                mounts: vec![(AGENT_VOLUME, directory)],
+                stays: Some(json!({
+                    "exec": {"command": [
+                        ENROLL_BINARY, "relay", "--check", format!("--port={port}"),
+                    ]},
+                    "periodSeconds": 1,
+                    "failureThreshold": RELAY_START_SECONDS,
+                })),
+            }),
+            Delivery::Direct => None,
+        }
+    }
+
+    /// The container, running as `user`.
+    pub(super) fn container(&self, user: i64, settings: &Settings) -> Value {
+        let resources = json!({
+            "cpu": settings.resources.cpu,
+            "memory": settings.resources.memory,
+        });
+        let mounts: Vec<_> = self
+            .mounts
+            .iter()
+            .map(|(volume, directory)| mount(volume, directory))
+            .collect();
+        let mut container = json!({
+            "name": self.name,
+            "image": settings.image,
+            "imagePullPolicy": pull_policy(settings.pull_policy),
+            "command": [ENROLL_BINARY],
+            "args": self.arguments,
+            "resources": {"requests": resources, "limits": resources},
+            "securityContext": {
+                "allowPrivilegeEscalation": false,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": true,
+                "runAsNonRoot": user != 0,
+                "runAsUser": user,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            // `kubectl describe` then shows why it failed.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": mounts,
+        });
+        if let (Some(probe), Value::Object(fields)) = (&self.stays, &mut container) {
+            fields.insert("restartPolicy".to_owned(), "Always".into());
+            fields.insert("startupProbe".to_owned(), probe.clone());
+        }
+        container
+    }
+
+    /// Whether a container of that name is this one. Image, resources and security context do not
+    /// count: an upgrade changes the first, other webhooks change all of them.
+    pub(super) fn is(&self, container: &Container<'_>) -> bool {
+        let field = |key: &str| container.value.get(key);
+        let restarts = field("restartPolicy").and_then(Value::as_str) == Some("Always");
+        container.is_init()
+            && restarts == self.stays.is_some()
+            && field("command") == Some(&json!([ENROLL_BINARY]))
+            && field("args") == Some(&json!(self.arguments))
+            && self
+                .mounts
+                .iter()
+                .all(|(volume, directory)| container.mounts_at(volume, directory))
+    }
+}
+
+const fn mode(mode: EnrolmentMode) -> &'static str {
+    match mode {
+        EnrolmentMode::Reown => "reown",
+        EnrolmentMode::Plain => "plain",
+    }
+}
+
+const fn pull_policy(policy: PullPolicy) -> &'static str {
+    match policy {
+        PullPolicy::Always => "Always",
+        PullPolicy::IfNotPresent => "IfNotPresent",
+        PullPolicy::Never => "Never",
+    }
+}
