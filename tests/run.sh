@@ -48,6 +48,7 @@ step dependencies target/tools/deny/bin/cargo-deny check -D warnings bans licens
 step "unit and component tests" cargo test --workspace --locked --quiet
 step "shipped binaries" tests/binaries.sh
 step "client tests" cargo test --package tests --test clients --locked -- --test-threads 2
+step "platform tests" cargo test --package tests --test platform --locked -- --test-threads 2
 step demo tests/demo.sh
 
 printf '\n%s in %s min; logs of every step: %s\n' \

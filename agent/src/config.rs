@@ -3,6 +3,7 @@
 mod args;
 mod exchange;
 mod identity;
+mod in_force;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use shared::telemetry::{self, Format};
 
 pub use args::{KeysFrom, LogFormat, RunArgs};
+pub use in_force::InForce;
 use shared::flags::Problems;
 
 use crate::exchange::settings::Settings as ExchangeSettings;

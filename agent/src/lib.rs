@@ -20,6 +20,7 @@ pub mod error;
 pub mod exchange;
 pub mod identity;
 pub mod metrics;
+pub mod prepare;
 pub mod reap;
 pub mod route;
 pub mod socket;

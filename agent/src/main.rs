@@ -1,14 +1,15 @@
 //! `caios-agent`: see the library for how it works.
 
-use std::io::Write as _;
+use std::io::{Write as _, stderr, stdout};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent::app::App;
-use agent::config::{Config, RunArgs};
+use agent::config::{Config, InForce, RunArgs};
+use agent::prepare::prepare;
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
-use shared::process;
-use shared::{shutdown, telemetry};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use shared::{contract, process, shutdown, telemetry};
 
 /// `EX_USAGE` of sysexits(3): the flags make no sense, and trying again would not help.
 const USAGE: u8 = 64;
@@ -31,11 +32,35 @@ enum Command {
     /// Exit codes: 0 after a drain, 1 when it cannot start or a part of it fails, 64 when the
     /// configuration makes no sense.
     Run(Box<RunArgs>),
+    /// Checks the flags and variables of `run` and prints what is in force; starts nothing.
+    ///
+    /// Exit codes: 0 when the configuration is good, 64 when it makes no sense.
+    Check(Box<RunArgs>),
+    /// Makes the directories of the node's sockets and gives them to the agent's group.
+    ///
+    /// Needs uid 0 with the agent's group as supplementary group, and no capability. Running it
+    /// again changes nothing. Exit codes: 0 when the directories are there, 1 when they cannot be
+    /// made or must not be trusted, 64 for a flag that makes no sense.
+    Prepare(PrepareArgs),
+}
+
+#[derive(Args)]
+struct PrepareArgs {
+    /// Directory on the node; `public` and `private` are made in it.
+    #[arg(long, env = "CAIOS_AGENT_DIRECTORY", value_name = "DIRECTORY", default_value = contract::NODE_DIRECTORY)]
+    directory: PathBuf,
+    /// Group that the agent runs as.
+    #[arg(long, env = "CAIOS_AGENT_GROUP", value_name = "GID", default_value_t = contract::AGENT_ID)]
+    group: u32,
 }
 
 fn main() -> ExitCode {
-    let Command::Run(args) = match Cli::try_parse() {
-        Ok(cli) => cli.command,
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli.command, matches))
+    });
+    let (command, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(asked) => {
             // Asking for help is no mistake, but it comes this way too.
             let _ = asked.print();
@@ -46,22 +71,43 @@ fn main() -> ExitCode {
             };
         }
     };
-    // A container in a cluster has this; a shell does not.
-    let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
-    let config = match Config::new(*args, in_cluster) {
-        Ok(config) => config,
-        Err(problems) => {
-            complain(&format!("the configuration makes no sense:\n{problems}"));
-            return ExitCode::from(USAGE);
-        }
+    let done = match command {
+        Command::Run(args) => configured(*args).map(run),
+        Command::Check(args) => configured(*args).map(|config| {
+            let flags = matches.subcommand().map(|(_, matches)| matches);
+            flags.map_or(Ok(()), |flags| show(&InForce::new(flags, &config)))
+        }),
+        Command::Prepare(args) => Ok(prepared(&args.directory, args.group)),
     };
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&format!("{error:#}"));
+    match done {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            say(&format!("{error:#}"));
             ExitCode::FAILURE
         }
+        Err(code) => code,
     }
+}
+
+/// Makes settings of flags; what is wrong with them is said.
+fn configured(args: RunArgs) -> Result<Config, ExitCode> {
+    // A container in a cluster has this; a shell does not.
+    let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    Config::new(args, in_cluster).map_err(|problems| {
+        say(&format!("the configuration makes no sense:\n{problems}"));
+        ExitCode::from(USAGE)
+    })
+}
+
+fn show(in_force: &InForce) -> anyhow::Result<()> {
+    write!(stdout(), "{in_force}").context("failed to print")
+}
+
+fn prepared(directory: &Path, group: u32) -> anyhow::Result<()> {
+    prepare(directory, group)?;
+    let shown = directory.display();
+    say(&format!("`{shown}` is ready for an agent of group {group}"));
+    Ok(())
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
@@ -89,6 +135,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     ended
 }
 
-fn complain(what: &str) {
-    let _ = writeln!(std::io::stderr(), "caios-agent: {what}");
+/// Writes one line to standard error.
+fn say(what: &str) {
+    let _ = writeln!(stderr(), "caios-agent: {what}");
 }

@@ -12,6 +12,7 @@ use standin::{Addressing, Behaviour, Endpoint, Scope};
 use tests::binaries;
 use tests::node::Node;
 use tests::pod::Pod;
+use tests::relay::Relay;
 
 /// A second audience, for enrolling a Pod without an exchange of the identity under test.
 const ENROLMENT_AUDIENCE: &str = "enrolment";
@@ -127,6 +128,23 @@ each! { survives_a_slow_first_exchange:
     pyarrow = "pyarrow",
     javascript_v3 = "js",
     go_v2 = "go",
+    minio_go = "minio",
+    java_v2 = "java",
+}
+
+/// One call of one client in a Pod that cannot pass descriptors.
+fn reads_an_object_through_the_relay(client: &str) {
+    let node = Node::new().unwrap();
+    let _agent = node.agent(&[]).unwrap();
+    let pod = node.pod(client, client).unwrap();
+    let _relay = Relay::start(&node, &pod).unwrap();
+    run(&pod, client, &[], &[]);
+    assert_signed(&node, &pod, client);
+    assert_eq!(node.standin().calls().exchanges(), 1);
+}
+
+each! { reads_an_object_through_the_relay:
+    boto3 = "boto3",
     minio_go = "minio",
     java_v2 = "java",
 }

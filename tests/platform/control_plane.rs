@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::control_plane::{ControlPlane, Helm};
+use tests::injector::Release;
 use tests::wait;
 
 #[test]
@@ -133,4 +134,23 @@ fn tokens_are_bound_to_the_pod_and_its_node_and_carry_no_other_right() {
     let output = cluster.output(kubectl).unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(complaint.contains("Forbidden"), "{complaint}");
+}
+
+#[test]
+fn an_injector_behind_a_service_reviews_the_pods_of_its_namespace() {
+    let cluster = ControlPlane::shared();
+    let namespace = cluster.namespace("injected", &[]).unwrap();
+    let release = Release::new(cluster, &namespace).unwrap();
+    let mut injector = release.injector(&[]).unwrap();
+    let family = "apiserver_admission_webhook_admission_duration_seconds";
+    let labels = [r#"name="required.caios.coreweave.com""#];
+    let measured = cluster.histogram(family, &labels).unwrap();
+    assert!(measured.count >= 1.0, "{measured:?}");
+    assert!(measured.quantile(0.5).unwrap() < 5.0, "{measured:?}");
+    injector.withdraw().unwrap();
+    assert!(
+        injector.terminate().unwrap().success(),
+        "{}",
+        injector.log()
+    );
 }

@@ -6,3 +6,5 @@
 
 mod agent;
 mod control_plane;
+mod injector;
+mod prometheus;

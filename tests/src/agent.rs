@@ -6,12 +6,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::admin::Admin;
 use crate::binaries;
-use crate::http::{self, Answer};
+use crate::container::Container;
+use crate::http::Answer;
 use crate::namespace::Namespace;
 use crate::wait;
 
@@ -33,7 +35,7 @@ const PROXY_VARIABLES: [&str; 8] = [
 /// A running agent. Killed when dropped.
 #[derive(Debug)]
 pub struct Agent {
-    node: Arc<Namespace>,
+    admin: Admin,
     child: Child,
     log: PathBuf,
 }
@@ -50,20 +52,34 @@ impl Agent {
         variables: &[(&str, &str)],
         log: &Path,
     ) -> anyhow::Result<Self> {
-        let output = File::options().create(true).append(true).open(log)?;
-        let mut command = Command::new(binaries::agent());
-        command.arg("run").args(arguments).stdin(Stdio::null());
-        command.stdout(output.try_clone()?).stderr(output);
-        for name in PROXY_VARIABLES {
-            command.env_remove(name);
-        }
+        let mut command = command(&binaries::agent(), arguments, log)?;
         command.envs(variables.iter().copied());
         let child = node
             .call(move || command.spawn())
             .context("failed to start the agent")?;
         Ok(Self {
-            node: Arc::clone(node),
+            admin: Admin::new(node, ADMIN.parse()?),
             child,
+            log: log.to_owned(),
+        })
+    }
+
+    /// Starts `/caios-agent run` with `arguments` in a container of the node, and waits for
+    /// nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn contained(
+        node: &Arc<Namespace>,
+        container: &Container,
+        arguments: &[String],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let container = container.clone().sees(binaries::agent(), "/caios-agent");
+        let command = command(Path::new("/caios-agent"), arguments, log)?;
+        Ok(Self {
+            admin: Admin::new(node, ADMIN.parse()?),
+            child: container.spawn(node, command)?,
             log: log.to_owned(),
         })
     }
@@ -73,11 +89,9 @@ impl Agent {
     /// # Errors
     /// When it ends or is not ready in time; the error shows its log.
     pub fn ready(self) -> anyhow::Result<Self> {
-        wait::until("the agent is ready", Duration::from_secs(20), || {
-            self.admin("/readyz")
-                .is_ok_and(|answer| answer.status == 200)
-        })
-        .with_context(|| format!("the agent's log:\n{}", self.log()))?;
+        let limit = Duration::from_secs(20);
+        wait::until("the agent is ready", limit, || self.admin.ready())
+            .with_context(|| format!("the agent's log:\n{}", self.log()))?;
         Ok(self)
     }
 
@@ -86,9 +100,7 @@ impl Agent {
     /// # Errors
     /// When it does not answer.
     pub fn admin(&self, path: &str) -> anyhow::Result<Answer> {
-        let path = path.to_owned();
-        self.node
-            .run(async move { http::get(ADMIN.parse()?, &path, None).await })
+        self.admin.get(path)
     }
 
     /// The value of one series, named as Prometheus shows it.
@@ -96,21 +108,7 @@ impl Agent {
     /// # Errors
     /// When the agent does not answer or has no such series.
     pub fn metric(&self, series: &str) -> anyhow::Result<f64> {
-        let value = self.series(series)?;
-        value
-            .parse()
-            .with_context(|| format!("`{series}` has the value `{value}`"))
-    }
-
-    fn series(&self, series: &str) -> anyhow::Result<String> {
-        let metrics = self.admin("/metrics")?.body;
-        let line = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        let Some(value) = line else {
-            bail!("no series `{series}` in:\n{metrics}")
-        };
-        Ok(value.to_owned())
+        self.admin.metric(series)
     }
 
     /// The value of one series that counts things, named as Prometheus shows it.
@@ -122,7 +120,10 @@ impl Agent {
         reason = "a series that is missing is the test's failure"
     )]
     pub fn count(&self, series: &str) -> u64 {
-        let text = self.series(series).expect("the agent shows the series");
+        let text = self
+            .admin
+            .series(series)
+            .expect("the agent shows the series");
         text.parse().expect("the series counts in whole numbers")
     }
 
@@ -158,6 +159,17 @@ impl Agent {
         })?;
         status.context("the agent ended")
     }
+}
+
+fn command(program: &Path, arguments: &[String], log: &Path) -> anyhow::Result<Command> {
+    let output = File::options().create(true).append(true).open(log)?;
+    let mut command = Command::new(program);
+    command.arg("run").args(arguments).stdin(Stdio::null());
+    command.stdout(output.try_clone()?).stderr(output);
+    for name in PROXY_VARIABLES {
+        command.env_remove(name);
+    }
+    Ok(command)
 }
 
 impl Drop for Agent {

@@ -10,6 +10,14 @@ pub fn agent() -> PathBuf {
     BUILT.get_or_init(|| build("agent", "caios-agent")).clone()
 }
 
+/// The injector, in the profile that the tests were built in.
+pub fn injector() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| build("injector", "caios-injector"))
+        .clone()
+}
+
 /// `caios-enroll` as it is shipped, whatever the tests were built in.
 pub fn enroll() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();

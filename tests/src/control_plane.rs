@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ const NAMES: [&str; 7] = [
     "127.0.0.1",
     "10.0.0.1",
 ];
+/// The first port for servers of tests: above those of the control plane, below the ephemeral ones.
+const FIRST_PORT: u16 = 26_000;
 /// How long each part may take to start, on a machine that is busy with others.
 const START: Duration = Duration::from_secs(90);
 
@@ -67,6 +69,7 @@ pub struct ControlPlane {
     directory: PathBuf,
     names: AtomicU32,
     nodes: AtomicU8,
+    ports: AtomicU16,
     network: Arc<Namespace>,
 }
 
@@ -115,6 +118,7 @@ impl ControlPlane {
             directory,
             names: AtomicU32::new(0),
             nodes: AtomicU8::new(0),
+            ports: AtomicU16::new(FIRST_PORT),
             network,
         };
         started.start_api_server()?;
@@ -215,6 +219,11 @@ impl ControlPlane {
     /// A name that no other caller gets, beginning with `prefix`.
     pub fn unique(&self, prefix: &str) -> String {
         format!("{prefix}-{}", self.names.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A port that no other caller gets.
+    pub fn port(&self) -> u16 {
+        self.ports.fetch_add(1, Ordering::Relaxed)
     }
 
     fn servers(&self) -> std::sync::MutexGuard<'_, Servers> {

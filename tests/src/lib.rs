@@ -1,14 +1,19 @@
 //! The harness: nodes and Pods in network namespaces of their own, the real binaries as child
 //! processes, the stand-in, and a real control plane.
 
+pub mod admin;
 pub mod agent;
 pub mod binaries;
+pub mod container;
 pub mod control_plane;
 pub mod http;
+pub mod injector;
 pub mod link;
 pub mod namespace;
 pub mod node;
 pub mod pod;
+pub mod prometheus;
+pub mod relay;
 pub mod server;
 pub mod tools;
 pub mod wait;

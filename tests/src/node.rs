@@ -83,7 +83,7 @@ impl Node {
     }
 
     /// The node's own namespaces.
-    pub fn namespace(&self) -> &Namespace {
+    pub fn namespace(&self) -> &Arc<Namespace> {
         &self.namespace
     }
 

@@ -4,11 +4,14 @@
 #![cfg(test)]
 
 mod abuse;
+mod check;
 mod credentials;
 mod docs;
 mod enrolment;
 mod outage;
+mod prepare;
 mod proxy;
+mod relay;
 mod secrets;
 mod shutdown;
 mod tokens;

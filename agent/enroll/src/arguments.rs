@@ -1,17 +1,17 @@
-//! Flags, each with an environment variable that it wins over.
+//! How to enrol, as the command line says.
 
 use core::ffi::CStr;
-use core::fmt;
 
 use shared::contract::DEFAULT_PORT;
 
-use crate::output::Escaped;
+use crate::flags::{self, Asked, Flag, Problem};
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
 Connects this Pod to its node's CAIOS credential agent, then exits.
 
 Usage: caios-enroll [flags]
+       caios-enroll relay [flags]    see caios-enroll relay --help
 
 Flags, each with the environment variable that it wins over:
   --socket <path>      the agent's enrolment socket   [CAIOS_ENROLL_SOCKET]
@@ -42,17 +42,6 @@ Exit codes:
 const DEFAULT_SOCKET: &CStr = c"/run/caios-agent/public/enroll.sock";
 const DEFAULT_TOKEN_FILE: &CStr = c"/var/run/secrets/caios.coreweave.com/serviceaccount/token";
 const DEFAULT_DEADLINE_S: i64 = 5 * 60;
-/// `sun_path` has 108 bytes, one of them the NUL.
-const MAX_SOCKET_BYTES: usize = 107;
-
-/// What to do.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Command<'a> {
-    Help,
-    Version,
-    Enrol(Arguments<'a>),
-}
-
 /// How to enrol.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments<'a> {
@@ -73,42 +62,20 @@ pub(crate) enum Mode {
     Plain,
 }
 
-/// What is wrong with the command line or the environment.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Problem<'a> {
-    Unknown(&'a CStr),
-    NoValue(&'static str),
-    Value(&'static str, &'a CStr),
-}
-
-impl fmt::Display for Problem<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown(argument) => {
-                write!(f, "unknown argument `{}`", Escaped(argument.to_bytes()))
-            }
-            Self::NoValue(flag) => write!(f, "`{flag}` needs a value"),
-            Self::Value(name, value) => {
-                write!(f, "`{name}` cannot be `{}`", Escaped(value.to_bytes()))
-            }
-        }
-    }
-}
-
-const FLAGS: [(&str, &str); 6] = [
-    ("--socket", "CAIOS_ENROLL_SOCKET"),
-    ("--token-file", "CAIOS_ENROLL_TOKEN_FILE"),
-    ("--port", "CAIOS_ENROLL_PORT"),
-    ("--deadline", "CAIOS_ENROLL_DEADLINE"),
-    ("--mode", "CAIOS_ENROLL_MODE"),
-    ("--ipv6", "CAIOS_ENROLL_IPV6"),
+const FLAGS: [Flag; 6] = [
+    Flag::new("--socket", "CAIOS_ENROLL_SOCKET"),
+    Flag::new("--token-file", "CAIOS_ENROLL_TOKEN_FILE"),
+    Flag::new("--port", "CAIOS_ENROLL_PORT"),
+    Flag::new("--deadline", "CAIOS_ENROLL_DEADLINE"),
+    Flag::new("--mode", "CAIOS_ENROLL_MODE"),
+    Flag::new("--ipv6", "CAIOS_ENROLL_IPV6"),
 ];
 
-/// Reads the environment, then the command line, which wins. `--flag value` and `--flag=value`.
+/// Reads the command line and the environment of an enrolment.
 pub(crate) fn parse<'a>(
-    mut arguments: impl Iterator<Item = &'a CStr>,
+    arguments: impl Iterator<Item = &'a CStr>,
     environment: impl Fn(&str) -> Option<&'a CStr>,
-) -> Result<Command<'a>, Problem<'a>> {
+) -> Result<(Asked, Arguments<'a>), Problem<'a>> {
     let mut parsed = Arguments {
         socket: DEFAULT_SOCKET,
         token_file: DEFAULT_TOKEN_FILE,
@@ -117,38 +84,9 @@ pub(crate) fn parse<'a>(
         mode: Mode::Reown,
         ipv6: true,
     };
-    for (flag, variable) in FLAGS {
-        if let Some(value) = environment(variable).filter(|value| !value.is_empty()) {
-            parsed
-                .set(flag, value)
-                .ok_or(Problem::Value(variable, value))?;
-        }
-    }
-    while let Some(argument) = arguments.next() {
-        match argument.to_bytes() {
-            b"--help" | b"-h" => return Ok(Command::Help),
-            b"--version" | b"-V" => return Ok(Command::Version),
-            _ => {}
-        }
-        let (flag, attached) = split(argument).ok_or(Problem::Unknown(argument))?;
-        let value = attached
-            .or_else(|| arguments.next())
-            .ok_or(Problem::NoValue(flag))?;
-        parsed.set(flag, value).ok_or(Problem::Value(flag, value))?;
-    }
-    Ok(Command::Enrol(parsed))
-}
-
-/// Tells which flag an argument is, and the value behind its `=`.
-fn split(argument: &CStr) -> Option<(&'static str, Option<&CStr>)> {
-    FLAGS.into_iter().find_map(|(flag, _)| {
-        let rest = argument.to_bytes_with_nul().strip_prefix(flag.as_bytes())?;
-        match rest.split_first()? {
-            (b'=', value) => Some((flag, CStr::from_bytes_with_nul(value).ok())),
-            (0, _) => Some((flag, None)),
-            _ => None,
-        }
-    })
+    let set = |flag: &str, value| parsed.set(flag, value);
+    let asked = flags::read(&FLAGS, arguments, environment, set)?;
+    Ok((asked, parsed))
 }
 
 impl<'a> Arguments<'a> {
@@ -156,12 +94,9 @@ impl<'a> Arguments<'a> {
     fn set(&mut self, flag: &str, value: &'a CStr) -> Option<()> {
         let bytes = value.to_bytes();
         match flag {
-            "--socket" if (1..=MAX_SOCKET_BYTES).contains(&bytes.len()) => self.socket = value,
+            "--socket" => self.socket = flags::socket(value)?,
             "--token-file" if !bytes.is_empty() => self.token_file = value,
-            "--port" => {
-                let port = u16::try_from(number(bytes)?).ok()?;
-                self.port = Some(port).filter(|port| *port != 0)?;
-            }
+            "--port" => self.port = flags::port(bytes)?,
             "--deadline" => self.deadline_s = duration_s(bytes)?,
             "--mode" => {
                 self.mode = match bytes {
@@ -170,28 +105,11 @@ impl<'a> Arguments<'a> {
                     _ => return None,
                 };
             }
-            "--ipv6" => {
-                self.ipv6 = match bytes {
-                    b"auto" => true,
-                    b"off" => false,
-                    _ => return None,
-                }
-            }
+            "--ipv6" => self.ipv6 = flags::ipv6(bytes)?,
             _ => return None,
         }
         Some(())
     }
-}
-
-/// Reads a whole number below 10^9.
-fn number(digits: &[u8]) -> Option<u32> {
-    if !(1..=9).contains(&digits.len()) {
-        return None;
-    }
-    digits.iter().try_fold(0u32, |value, digit| {
-        let digit = digit.is_ascii_digit().then(|| u32::from(digit - b'0'))?;
-        Some(value * 10 + digit)
-    })
 }
 
 /// Reads a duration as Go writes it, in whole hours, minutes and seconds: `1h30m`, `90s`.
@@ -210,7 +128,7 @@ fn duration_s(mut text: &[u8]) -> Option<i64> {
             b's' => 1,
             _ => return None,
         };
-        seconds += i64::from(number(amount)?) * factor;
+        seconds += i64::from(flags::number(amount)?) * factor;
         text = rest;
     }
     Some(seconds)
@@ -221,7 +139,9 @@ mod tests {
     use super::*;
     use shared::contract::{ENROLL_SOCKET, PUBLIC_DIRECTORY, TOKEN_FILE};
 
-    fn parsed(arguments: &[&'static CStr]) -> Result<Command<'static>, Problem<'static>> {
+    fn parsed(
+        arguments: &[&'static CStr],
+    ) -> Result<(Asked, Arguments<'static>), Problem<'static>> {
         parse(arguments.iter().copied(), |_| None)
     }
 
@@ -231,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_defaults_and_the_help_are_those_of_the_contract() {
-        let Ok(Command::Enrol(arguments)) = parsed(&[]) else {
+        let Ok((Asked::Work, arguments)) = parsed(&[]) else {
             panic!("no flag is a good command line")
         };
         let socket = format!("{PUBLIC_DIRECTORY}/{ENROLL_SOCKET}");
@@ -241,8 +161,9 @@ mod tests {
         for text in [&socket, TOKEN_FILE, &DEFAULT_PORT.to_string()] {
             assert!(HELP.contains(text), "{text}");
         }
-        for (flag, variable) in FLAGS {
-            assert!(HELP.contains(flag) && HELP.contains(variable), "{flag}");
+        for flag in FLAGS {
+            let named = HELP.contains(flag.name) && flag.variable.is_some_and(|v| HELP.contains(v));
+            assert!(named, "{flag:?}");
         }
     }
 
@@ -255,7 +176,7 @@ mod tests {
             (&[c"--port=3000"][..], 3000),
         ] {
             match parse(line.iter().copied(), environment) {
-                Ok(Command::Enrol(arguments)) => assert_eq!(arguments.port, port),
+                Ok((Asked::Work, arguments)) => assert_eq!(arguments.port, port),
                 other => panic!("{other:?}"),
             }
         }

@@ -138,7 +138,8 @@ fn open(
     }
 }
 
-fn absence(errno: Errno) -> Absence {
+/// What an error says about the agent behind a socket.
+pub(crate) fn absence(errno: Errno) -> Absence {
     match errno {
         Errno::NOENT | Errno::NOTDIR => Absence::Missing,
         Errno::CONNREFUSED => Absence::Refuses,

@@ -1,5 +1,6 @@
 //! Connects a Pod to its node's agent: hands the agent a listener in the Pod's network namespace,
-//! waits for the answer, and ends. The process is the init container `caios-enroll`.
+//! waits for the answer, and ends. The process is the init container `caios-enroll`. Where a
+//! container runtime cannot pass descriptors, `caios-enroll relay` carries the Pod's connections.
 //!
 //! Nothing here allocates or needs std: the whole program is a few system calls, and every Pod on
 //! a node starts it once. Start with [`run`].
@@ -8,33 +9,36 @@
 
 mod arguments;
 mod attempt;
+mod flags;
 mod output;
+mod relay;
 mod token;
 
 use core::ffi::CStr;
 
 use rustix::event::{Timespec, poll};
+use rustix::fd::BorrowedFd;
 use shared::enrolment::Status;
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::Arguments;
 use crate::attempt::{Absence, Attempt};
-pub use crate::output::Streams;
-
+use crate::flags::Asked;
 use crate::output::Escaped;
+pub use crate::output::Streams;
 use crate::token::Token;
 
 /// How the process ends; `--help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// The Pod is enrolled.
-    Enrolled = 0,
+    /// The Pod is enrolled; or the relay was told to end.
+    Done = 0,
     /// A flag or variable makes no sense (`EX_USAGE`).
     Usage = 64,
     /// The token cannot be read, is empty or too long (`EX_NOINPUT`).
     Token = 66,
-    /// No agent until the deadline (`EX_UNAVAILABLE`).
-    Deadline = 69,
+    /// No agent until the deadline; or no relay where one was looked for (`EX_UNAVAILABLE`).
+    Unavailable = 69,
     /// The Pod has no loopback listener to give, or another failure here (`EX_SOFTWARE`).
     Internal = 70,
     /// The agent rejected this Pod (`EX_NOPERM`).
@@ -48,30 +52,50 @@ const MAX_DELAY_MS: u32 = 5_000;
 /// An unchanged state is said again after this time, so that a log shows that it still waits.
 const REPEAT_S: i64 = 10;
 
-/// Enrols this Pod, whose process has `arguments` (without the program's name) and `environment`.
+/// What the process has for its work.
+#[derive(Debug)]
+pub struct Process<'a> {
+    /// Where text goes.
+    pub streams: Streams<'a>,
+    /// What a relay carries is kept here: [`MEMORY_BYTES`], or it carries fewer connections.
+    pub memory: &'a mut [u8],
+    /// Takes an eventfd that a SIGTERM or SIGINT is to be written to from then on, instead of
+    /// ending the process.
+    pub on_signal: fn(BorrowedFd<'_>),
+}
+
+/// The most memory that is used of a [`Process`], in bytes.
+pub const MEMORY_BYTES: usize = relay::MEMORY_BYTES;
+
+/// Does what `arguments` (without the program's name) and `environment` say: enrols this Pod, or
+/// relays for it.
 ///
-/// Blocks until the agent has answered or the deadline has passed. Writes to standard error only,
-/// but for `--help` and `--version`. Never writes the token.
-pub fn run<'a>(
-    arguments: impl Iterator<Item = &'a CStr>,
+/// Blocks until that has ended. Writes to standard error only, but for `--help` and `--version`.
+/// Never writes the token.
+pub fn run<'a, A: Iterator<Item = &'a CStr> + Clone>(
+    mut arguments: A,
     environment: impl Fn(&str) -> Option<&'a CStr>,
-    streams: Streams<'_>,
+    process: Process<'a>,
 ) -> Exit {
-    match arguments::parse(arguments, environment) {
-        Ok(Command::Help) => {
-            streams.print(format_args!("{}", arguments::HELP));
-            Exit::Enrolled
-        }
-        Ok(Command::Version) => {
-            streams.print(format_args!("caios-enroll {}\n", env!("CARGO_PKG_VERSION")));
-            Exit::Enrolled
-        }
-        Ok(Command::Enrol(arguments)) => enrol(&arguments, streams),
+    let all = arguments.clone();
+    if arguments.next() == Some(c"relay") {
+        return relay::run(arguments, environment, process);
+    }
+    let streams = process.streams;
+    match arguments::parse(all, environment) {
+        Ok((Asked::Help, _)) => streams.print(format_args!("{}", arguments::HELP)),
+        Ok((Asked::Version, _)) => print_version(streams),
+        Ok((Asked::Work, arguments)) => return enrol(&arguments, streams),
         Err(problem) => {
             streams.say(format_args!("{problem}; see --help"));
-            Exit::Usage
+            return Exit::Usage;
         }
     }
+    Exit::Done
+}
+
+fn print_version(streams: Streams<'_>) {
+    streams.print(format_args!("caios-enroll {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 fn enrol(arguments: &Arguments<'_>, streams: Streams<'_>) -> Exit {
@@ -108,7 +132,7 @@ fn enrol(arguments: &Arguments<'_>, streams: Streams<'_>) -> Exit {
                 "gave up after {waited} s: the node's agent does not enrol this Pod: `{socket}` \
                  {absence}; is its Pod running on this node?"
             ));
-            return Exit::Deadline;
+            return Exit::Unavailable;
         }
         if said.is_none_or(|(last, at)| last != absence || now - at >= REPEAT_S) {
             let left = arguments.deadline_s - (now - started);
@@ -138,7 +162,7 @@ fn told(status: Status, message: &[u8], streams: Streams<'_>) -> Exit {
             return Exit::Rejected;
         }
     }
-    Exit::Enrolled
+    Exit::Done
 }
 
 /// Seconds since boot. `clock_gettime` would need the vDSO, and with it libc's start code.

@@ -1,4 +1,5 @@
-//! `caios-enroll`: the init container that connects a Pod to its node's agent.
+//! `caios-enroll`: the init container that connects a Pod to its node's agent, or the sidecar that
+//! relays to it.
 //!
 //! Shipped, it stands on the kernel alone (without the feature `std`): static libc and std would
 //! be twice its size limit. For development it is an ordinary program around the same library.
@@ -25,15 +26,21 @@ fn main() -> std::process::ExitCode {
         })
         .collect();
     let (output, errors) = (std::io::stdout(), std::io::stderr());
+    let mut memory = vec![0; enroll::MEMORY_BYTES];
     let exit = enroll::run(
         arguments.iter().map(CString::as_c_str),
         |name| {
             let found = environment.iter().find(|(known, _)| known == name);
             found.map(|(_, value)| value.as_c_str())
         },
-        enroll::Streams {
-            output: output.as_fd(),
-            errors: errors.as_fd(),
+        enroll::Process {
+            streams: enroll::Streams {
+                output: output.as_fd(),
+                errors: errors.as_fd(),
+            },
+            memory: &mut memory,
+            // Outside of a container SIGTERM ends it by itself.
+            on_signal: |_| {},
         },
     );
     std::process::ExitCode::from(exit as u8)

@@ -11,7 +11,7 @@ mod termination;
 use core::ffi::{CStr, c_char};
 use core::panic::PanicInfo;
 
-use enroll::{Exit, Streams};
+use enroll::{Exit, MEMORY_BYTES, Process, Streams};
 
 /// Where the kernel enters. The stack pointer is at `argc`, as the psABI says; nothing to return
 /// to is marked by a zero frame.
@@ -60,7 +60,19 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
             CStr::from_bytes_with_nul(value).ok()
         })
     };
-    end(enroll::run(arguments.skip(1), variable, streams()))
+    let process = Process {
+        streams: streams(),
+        memory: memory(),
+        on_signal: termination::write_to,
+    };
+    end(enroll::run(arguments.skip(1), variable, process))
+}
+
+/// The relay's memory. The kernel gives pages of it when they are used.
+fn memory() -> &'static mut [u8] {
+    static mut MEMORY: [u8; MEMORY_BYTES] = [0; MEMORY_BYTES];
+    // SAFETY: called once, by `main`; nothing else knows the memory.
+    unsafe { (&raw mut MEMORY).as_mut() }.map_or(&mut [], |memory| memory)
 }
 
 /// The strings of an array that a null ends; made in [`main`] only, of what the kernel wrote.

@@ -48,8 +48,23 @@ pub const TOKEN_DIRECTORY: &str = "/var/run/secrets/caios.coreweave.com/servicea
 /// read it.
 pub const TOKEN_FILE: &str = "/var/run/secrets/caios.coreweave.com/serviceaccount/token";
 
+/// The directory on the node with all that the agent keeps there. The kubelet or `caios-agent
+/// prepare` makes it, and only root may change what is in it.
+pub const NODE_DIRECTORY: &str = "/run/caios-agent";
+
+/// The directory in [`NODE_DIRECTORY`] that Pods may reach into. `caios-agent prepare` makes it.
+pub const PUBLIC_NAME: &str = "public";
+
+/// The directory in [`NODE_DIRECTORY`] for the agent's containers alone. `caios-agent prepare` makes
+/// it.
+pub const PRIVATE_NAME: &str = "private";
+
 /// The directory on the node that Pods may reach into. The agent keeps its public sockets there.
 pub const PUBLIC_DIRECTORY: &str = "/run/caios-agent/public";
+
+/// The user and the group that the images run as. `caios-agent prepare` gives the directories to the
+/// group.
+pub const AGENT_ID: u32 = 65532;
 
 /// The HTTP socket in the public directory, for workloads that can dial unix sockets.
 pub const AGENT_SOCKET: &str = "agent.sock";
@@ -60,3 +75,13 @@ pub const ENROLL_SOCKET: &str = "enroll.sock";
 /// The longest service account token that is read, in bytes. Bound tokens have 1 to 2 kB; the API
 /// server's own limit on a request header is far above.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_public_directory_is_in_the_directory_of_the_node() {
+        assert_eq!(PUBLIC_DIRECTORY, format!("{NODE_DIRECTORY}/{PUBLIC_NAME}"));
+    }
+}

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bundle::{publishes, repair};
 use super::material::{Material, take};
-use super::period::signed;
+use super::period::{Period, signed};
 use super::plan::{Step, overlap, plan};
 use super::{Status, secret};
 use crate::metrics::Metrics;
@@ -51,8 +51,8 @@ pub struct Managed {
     /// Whether it makes sense now.
     current: bool,
     configuration: Option<MutatingWebhookConfiguration>,
-    /// The authority that every entry trusts, and since when.
-    trusted: Option<(CertificateDer<'static>, Instant)>,
+    /// The authorities that every entry trusts, and since when.
+    trusted: Vec<(CertificateDer<'static>, Instant)>,
     /// The certificate that is served.
     served: Option<CertificateDer<'static>>,
 }
@@ -79,7 +79,7 @@ impl Managed {
             material: None,
             current: false,
             configuration: None,
-            trusted: None,
+            trusted: Vec::new(),
             served: None,
         }
     }
@@ -194,20 +194,31 @@ impl Managed {
 
     /// Notes which of our authorities the API server trusts, and since when.
     fn note_trust(&mut self) {
-        let signer = self.material.as_ref().and_then(Material::signer);
-        let trusted = signer.filter(|signer| {
-            let configuration = self.configuration.as_ref();
-            configuration.is_some_and(|configuration| publishes(configuration, signer))
-        });
-        match (trusted, &self.trusted) {
-            (Some(authority), Some((before, _))) if authority == before => {}
-            (authority, _) => {
-                self.trusted = authority.map(|authority| (authority.clone(), Instant::now()));
+        let (Some(material), Some(configuration)) = (&self.material, &self.configuration) else {
+            self.trusted.clear();
+            return;
+        };
+        let before = std::mem::take(&mut self.trusted);
+        for authority in &material.authorities {
+            if publishes(configuration, authority) {
+                let known = before.iter().find(|(known, _)| known == authority);
+                let since = known.map_or_else(Instant::now, |(_, since)| *since);
+                self.trusted.push((authority.clone(), since));
             }
         }
-        if self.trusted.is_some() {
+        if material
+            .signer()
+            .is_some_and(|signer| self.trusts(signer).is_some())
+        {
             self.status.published();
         }
+    }
+
+    /// How long every entry has trusted an authority, as far as was seen.
+    fn trusts(&self, authority: &CertificateDer<'_>) -> Option<Duration> {
+        let mut trusted = self.trusted.iter();
+        let (_, since) = trusted.find(|(trusted, _)| trusted == authority)?;
+        Some(since.elapsed())
     }
 
     /// Serves the certificate of the Secret: at once where there is nothing better, and otherwise
@@ -223,10 +234,11 @@ impl Managed {
             return LONGEST_PAUSE;
         }
         let serves_well = self.served.as_ref().is_some_and(|served| {
-            super::period::Period::of(served).is_some_and(|period| self.clock.now() < period.until)
+            Period::of(served).is_some_and(|period| self.clock.now() < period.until)
         });
-        let settle = SETTLE.min(overlap(self.settings.certificate_lifetime));
-        let settled = self.trusted.as_ref().map(|(_, since)| since.elapsed());
+        // Below the overlap, after which the old authority may be dropped.
+        let settle = SETTLE.min(overlap(self.settings.certificate_lifetime) / 2);
+        let settled = material.signer().and_then(|signer| self.trusts(signer));
         if serves_well && settled.is_none_or(|since| since < settle) {
             return settle
                 .saturating_sub(settled.unwrap_or_default())
@@ -255,10 +267,7 @@ impl Managed {
         );
         let material = self.material.as_ref().filter(|_| self.current);
         let first = material.and_then(|material| material.authorities.first());
-        let published = first.is_some_and(|first| {
-            let configuration = self.configuration.as_ref();
-            configuration.is_some_and(|configuration| publishes(configuration, first))
-        });
+        let published = first.is_some_and(|first| self.trusts(first).is_some());
         let step = plan(material.map(Material::facts), published, now, overlap);
         if let Step::Wait(until) = step {
             let left = until.duration_since(now).max(signed(RETRY / 10));

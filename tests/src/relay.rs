@@ -1,0 +1,106 @@
+//! The native sidecar `caios-enroll relay` of a Pod.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use shared::contract;
+
+use crate::node::Node;
+use crate::pod::Pod;
+use crate::{binaries, wait};
+
+/// A running relay. Killed when dropped.
+#[derive(Debug)]
+pub struct Relay(Child);
+
+impl Relay {
+    /// Starts the relay of `pod` to the agent of `node`, and waits until it listens.
+    ///
+    /// # Errors
+    /// When it does not listen in time.
+    pub fn start(node: &Node, pod: &Pod) -> anyhow::Result<Self> {
+        let mut command = Command::new(binaries::enroll());
+        let socket = node.public_directory().join(contract::AGENT_SOCKET);
+        command.arg("relay").arg("--socket").arg(socket);
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        let child = pod.namespace().call(move || command.spawn())?;
+        let relay = Self(child);
+        wait::until("the relay listens", Duration::from_secs(10), || {
+            Self::check(pod).is_ok_and(|status| status.success())
+        })?;
+        Ok(relay)
+    }
+
+    /// Runs the sidecar's startup probe.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn check(pod: &Pod) -> anyhow::Result<ExitStatus> {
+        let mut command = Command::new(binaries::enroll());
+        command.args(["relay", "--check"]).stderr(Stdio::null());
+        Ok(pod.output(command)?.status)
+    }
+
+    /// Processor time that it has used so far.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn processor_time(&self) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+        let mut fields = fields.split_ascii_whitespace().skip(11);
+        // utime and stime, in hundredths of a second on every architecture.
+        let mut ticks = || fields.next().and_then(|field| field.parse::<u64>().ok());
+        let ticks = ticks().zip(ticks()).context("no times in stat")?;
+        Ok(Duration::from_millis(10 * (ticks.0 + ticks.1)))
+    }
+
+    /// Resident memory, in bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kilobytes: u64 = kilobytes.context("no VmRSS in status")?.parse()?;
+        Ok(1024 * kilobytes)
+    }
+
+    /// Asks it to end.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn signal(&self) -> anyhow::Result<()> {
+        let id = Pid::from_raw(i32::try_from(self.0.id())?);
+        Ok(kill(id, Signal::SIGTERM)?)
+    }
+
+    /// Waits until it has ended, and returns its exit code and what it has said.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn ended(mut self) -> anyhow::Result<(Option<i32>, Vec<String>)> {
+        let mut status = None;
+        wait::until("the relay ends", Duration::from_secs(15), || {
+            status = self.0.try_wait().ok().flatten();
+            status.is_some()
+        })?;
+        let said = self.0.stderr.take().context("it has a standard error")?;
+        let said = BufReader::new(said).lines().collect::<Result<_, _>>()?;
+        ensure!(status.is_some(), "it has ended");
+        Ok((status.and_then(|status| status.code()), said))
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
