@@ -110,6 +110,15 @@ impl<'a> Wishes<'a> {
                 quote(self.audience)
             ));
         }
+        if self.audience != settings.audience
+            && !settings.additional_audiences.contains(self.audience)
+        {
+            warnings.say(&format!(
+                "the agents do not accept the audience {} of this ServiceAccount, so the Pod will \
+                 not start: the admin must add it to config.additionalAudiences of the chart",
+                quote(self.audience)
+            ));
+        }
         match self.delivery {
             Delivery::Handoff => {
                 let class = runtime_class(pod);
