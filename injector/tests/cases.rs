@@ -75,7 +75,9 @@ fn every_case_is_decided_as_its_file_says() {
             wrong.push(format!("{name}: decision {}", verdict.decision.label()));
         }
         if found != expected {
-            wrong.push(format!("{name}: the Pod is\n{found:#}\ninstead of\n{expected:#}"));
+            wrong.push(format!(
+                "{name}: the Pod is\n{found:#}\ninstead of\n{expected:#}"
+            ));
         }
         if verdict.warnings != case.warnings {
             wrong.push(format!("{name}: warnings {:#?}", verdict.warnings));
