@@ -1,6 +1,8 @@
 //! Every case of `tests/platform/cases`, through the library alone: the quick way to see what a
 //! change of a decision does. The platform tests run the same files on a real API server.
 
+#![cfg(test)]
+
 #[path = "../../tests/platform/case.rs"]
 mod case;
 
