@@ -24,13 +24,17 @@ use tokio_util::sync::CancellationToken;
 
 use self::body::{Bodies, Unread};
 use crate::decide::Decide;
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Label as _, Metrics, Outcome};
+use crate::mutate::Decision;
 use crate::review;
 
 /// The path of the webhook for Pods that must not start without credentials.
 pub const REQUIRED_PATH: &str = "/mutate/required";
 /// The path of the webhook for all other Pods.
 pub const OPTIONAL_PATH: &str = "/mutate";
+
+/// What names are cut to in the log; the API server allows none longer.
+const LONGEST_NAME: usize = 253;
 
 /// What reviews may take.
 #[derive(Clone, Debug)]
@@ -153,23 +157,25 @@ impl Route {
 
 /// The one line of a review. Names are cut: at this point nobody has checked their length.
 fn log(review: &review::Request, required: bool, outcome: Outcome, started: Instant) {
-    use crate::metrics::Label as _;
-    use crate::mutate::Decision;
-
-    const LONGEST_NAME: usize = 253;
     let cut = |text: &str| text.chars().take(LONGEST_NAME).collect::<String>();
-    let (uid, namespace, name) = (cut(&review.uid), cut(&review.namespace), cut(&review.name));
-    let elapsed_ms = started.elapsed().as_secs_f64() * 1_000.0;
-    let decision = outcome.text();
-    let dry_run = review.dry_run;
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                uid = cut(&review.uid),
+                namespace = cut(&review.namespace),
+                name = cut(&review.name),
+                decision = outcome.text(),
+                required,
+                dry_run = review.dry_run,
+                elapsed_ms = started.elapsed().as_secs_f64() * 1_000.0,
+                "reviewed"
+            )
+        };
+    }
     // Most Pods of a cluster ask for nothing; a line for each would hide the others.
     if outcome == Outcome::Decided(Decision::NotAsked) {
-        tracing::debug!(
-            uid, namespace, name, decision, required, dry_run, elapsed_ms, "reviewed"
-        );
+        line!(debug);
     } else {
-        tracing::info!(
-            uid, namespace, name, decision, required, dry_run, elapsed_ms, "reviewed"
-        );
+        line!(info);
     }
 }

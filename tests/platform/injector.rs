@@ -1,16 +1,14 @@
 //! The injector on a real API server, with the rights that the chart gives it.
 
 mod installation;
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+mod load;
 
 use serde_json::json;
 use tests::control_plane::ControlPlane;
 use tests::wait;
 
-use self::installation::{Installation, PATIENCE, create, is_injected};
+use self::installation::{Installation, PATIENCE, is_injected};
+use self::load::Load;
 
 const ANNOTATED: [(&str, &str); 1] = [("caios.coreweave.com/inject", "true")];
 
@@ -242,39 +240,105 @@ fn a_roll_out_under_load_loses_no_review() {
     load.end_without_failure();
 }
 
-/// Pods that are created one after the other, each required: a lost review is a refused Pod.
-struct Load {
-    ended: Arc<AtomicBool>,
-    thread: thread::JoinHandle<(usize, Vec<String>)>,
+#[test]
+fn a_given_certificate_is_taken_over_when_its_files_change() {
+    let installed = Installation::new(ControlPlane::shared());
+    let files = installed.cluster.directory().join(&installed.webhooks);
+    std::fs::create_dir(&files).unwrap();
+    let give = || {
+        let name = format!("caios-injector.{}.svc", installed.release);
+        let made = rcgen::generate_simple_self_signed([name]).unwrap();
+        std::fs::write(files.join("tls.crt"), made.cert.pem()).unwrap();
+        std::fs::write(files.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+        installed.publish(&made.cert.pem());
+    };
+    give();
+    let directory = format!("--certificate-directory={}", files.display());
+    let _replica = installed
+        .spawn(&["--certificates=directory", &directory])
+        .ready();
+    let namespace = installed.namespace("given");
+    installed.until_called(&namespace);
+    // The API server closes its connections to a webhook whose configuration has changed.
+    give();
+    installed.until_called(&namespace);
+    assert!(!installed.secret().is_object(), "nothing is written");
 }
 
-impl Load {
-    fn start(installed: &Installation<'static>, namespace: &str) -> Self {
-        let ended = Arc::new(AtomicBool::new(false));
-        let (end, cluster, namespace) =
-            (Arc::clone(&ended), installed.cluster, namespace.to_owned());
-        let thread = thread::spawn(move || {
-            let (mut count, mut failures) = (0, Vec::new());
-            while !end.load(Ordering::Relaxed) {
-                let created = create(cluster, &namespace, "default", true).unwrap();
-                count += 1;
-                if !is_injected(&created) {
-                    failures.push(created.message().to_owned());
-                }
-            }
-            (count, failures)
-        });
-        Self { ended, thread }
-    }
+#[test]
+fn hostile_clients_and_huge_reviews_stop_no_review() {
+    let installed = Installation::new(ControlPlane::shared());
+    let replica = installed.spawn(&["--max-review-bytes=65536"]).ready();
+    let namespace = installed.namespace("hostile");
+    installed.until_called(&namespace);
+    let load = Load::start(&installed, &namespace);
+    let address = replica.listen;
+    let held = installed.cluster.run(async move {
+        let mut held = Vec::new();
+        for number in 0..200 {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            let bytes: &[u8] = [&b""[..], b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n"][number % 3];
+            tokio::io::AsyncWriteExt::write_all(&mut client, bytes)
+                .await
+                .unwrap();
+            held.push(client);
+        }
+        held
+    });
+    let huge = installed.cluster.create(&json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "namespace": namespace,
+            "name": "huge",
+            "annotations": { "example.com/large": "x".repeat(100_000) },
+        },
+        "spec": { "containers": [{ "name": "main", "image": "app.invalid/app" }] },
+    }));
+    let huge = huge.unwrap();
+    assert_eq!(huge.code, 201, "an optional Pod starts: {}", huge.message());
+    assert!(!is_injected(&huge));
+    let too_large = r#"caios_injector_reviews_total{decision="too_large"}"#;
+    assert!(replica.metric(too_large) >= 1.0);
+    wait::until("failed handshakes are counted", PATIENCE, || {
+        replica.metric("caios_injector_handshake_failures_total") >= 60.0
+    })
+    .unwrap();
+    load.end_without_failure();
+    installed.cluster.run(async move { drop(held) });
+}
 
-    fn end_without_failure(self) {
-        self.ended.store(true, Ordering::Relaxed);
-        let (count, failures) = self.thread.join().unwrap();
-        assert!(
-            failures.is_empty(),
-            "{} of {count}: {failures:?}",
-            failures.len()
-        );
-        assert!(count > 100, "only {count} Pods were created");
-    }
+#[test]
+fn five_thousand_service_accounts_take_little_memory() {
+    let installed = Installation::new(ControlPlane::shared());
+    let namespace = installed.namespace("many");
+    let (cluster, into) = (installed.cluster, namespace.clone());
+    let client = cluster.client();
+    cluster.run(async move {
+        let accounts: kube::Api<k8s_openapi::api::core::v1::ServiceAccount> =
+            kube::Api::namespaced(client, &into);
+        for number in 0..5_000 {
+            let account = json!({
+                "apiVersion": "v1",
+                "kind": "ServiceAccount",
+                "metadata": {
+                    "name": format!("account-{number}"),
+                    "annotations": {
+                        "caios.coreweave.com/audience": "https://coreweave.example",
+                        "example.com/of-no-interest": "x".repeat(200),
+                    },
+                },
+            });
+            let account = serde_json::from_value(account).unwrap();
+            accounts
+                .create(&kube::api::PostParams::default(), &account)
+                .await
+                .unwrap();
+        }
+    });
+    let replica = installed.spawn(&[]).ready();
+    assert!(replica.metric("caios_injector_serviceaccounts") >= 5_000.0);
+    let resident = replica.metric("process_resident_memory_bytes") / 1e6;
+    println!("resident with 5,000 ServiceAccounts: {resident:.1} MB");
+    assert!(resident < 64.0, "{resident} MB");
 }

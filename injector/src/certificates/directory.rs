@@ -101,3 +101,51 @@ impl Directory {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use prometheus::Registry;
+    use rcgen::generate_simple_self_signed;
+
+    use super::*;
+
+    fn write(directory: &std::path::Path, chain: &str, key: &str) {
+        fs::write(directory.join("tls.crt"), chain).unwrap();
+        fs::write(directory.join("tls.key"), key).unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_last_good_pair_is_served_whatever_the_files_become() {
+        let files = tempfile::tempdir().unwrap();
+        let slot = Arc::new(Slot::default());
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let path = files.path().to_owned();
+        let mut directory = Directory::new(path, Arc::clone(&slot), metrics.clone());
+        let missing = format!("{:#}", directory.reload().await.unwrap_err());
+        assert!(missing.contains("/tls.crt`"), "{missing}");
+        assert!(!slot.is_loaded());
+
+        let made = generate_simple_self_signed(["injector.caios.svc".to_owned()]).unwrap();
+        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        write(files.path(), &chain, &key);
+        directory.reload().await.unwrap();
+        assert!(slot.is_loaded());
+        let expiry = metrics.certificate_expiry.get();
+        assert!(expiry > 1e9, "{expiry}");
+
+        // Half-way through a change: the new certificate with the old key.
+        let other = generate_simple_self_signed(["injector.caios.svc".to_owned()]).unwrap();
+        write(files.path(), &other.cert.pem(), &key);
+        let mismatch = format!("{:#}", directory.reload().await.unwrap_err());
+        assert!(mismatch.contains("does not fit"), "{mismatch}");
+        assert!(slot.is_loaded());
+        write(
+            files.path(),
+            &other.cert.pem(),
+            &other.signing_key.serialize_pem(),
+        );
+        directory.reload().await.unwrap();
+    }
+}

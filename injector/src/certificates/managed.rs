@@ -3,6 +3,9 @@
 //! Replicas agree by the Secret's version: of two that write at once, one is refused, and takes
 //! what the other wrote. Nothing is served before it was read back.
 
+mod observe;
+mod write;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,23 +13,22 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, watch_object};
+use kube::runtime::watcher::watch_object;
 use rustls::pki_types::CertificateDer;
 use shared::clock::Clock;
-use shared::throttled;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::bundle::{publishes, repair};
-use super::material::{Material, take};
-use super::period::{Period, signed};
-use super::plan::{Step, overlap, plan};
-use super::{Status, secret};
+use super::Status;
+use super::bundle::publishes;
+use super::material::Material;
+use super::period::Period;
+use super::plan::overlap;
+use crate::config;
 use crate::metrics::Metrics;
 use crate::tls::Slot;
-use crate::{api, config};
 
 /// The longest pause between two looks at the clock: it may be stepped.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
@@ -99,82 +101,6 @@ impl Managed {
                 () = sleep(pause) => {}
                 Some(seen) = secrets.next() => self.saw_secret(seen),
                 Some(seen) = configurations.next() => self.saw_configuration(seen),
-            }
-        }
-    }
-
-    fn saw_secret(&mut self, seen: Result<Option<Secret>, watcher::Error>) {
-        let name = &self.settings.secret;
-        match seen {
-            Ok(Some(secret)) => self.read(secret),
-            Ok(None) => {
-                self.secret = None;
-                throttled!(
-                    &self.metrics.suppressed_log_lines,
-                    warn,
-                    secret = name,
-                    "the Secret of the certificate does not exist: `helm upgrade` makes it again"
-                );
-            }
-            Err(error) => {
-                let reason = api::watch_reason(&error);
-                throttled!(
-                    &self.metrics.suppressed_log_lines,
-                    warn,
-                    secret = name,
-                    %reason,
-                    "failed to watch the Secret of the certificate, trying again: the injector's Role \
-                     must allow get, list, watch and patch of this one of `secrets`"
-                );
-            }
-        }
-    }
-
-    fn read(&mut self, mut secret: Secret) {
-        let names = self.settings.names();
-        self.current = false;
-        match secret::read(&mut secret, &names) {
-            None => tracing::info!("the Secret of the certificate is empty"),
-            Some(Ok(material)) => {
-                self.material = Some(material);
-                self.current = true;
-            }
-            Some(Err(useless)) => tracing::warn!(
-                reason = %useless,
-                "the Secret of the certificate makes no sense and is replaced"
-            ),
-        }
-        self.secret = Some(secret);
-    }
-
-    fn saw_configuration(
-        &mut self,
-        seen: Result<Option<MutatingWebhookConfiguration>, watcher::Error>,
-    ) {
-        let configuration = &self.settings.webhook_configuration;
-        match seen {
-            Ok(seen) => {
-                if seen.is_none() {
-                    throttled!(
-                        &self.metrics.suppressed_log_lines,
-                        warn,
-                        configuration,
-                        "the MutatingWebhookConfiguration does not exist: no Pod is reviewed"
-                    );
-                }
-                self.configuration = seen;
-            }
-            Err(error) => {
-                let reason = api::watch_reason(&error);
-                throttled!(
-                    &self.metrics.suppressed_log_lines,
-                    warn,
-                    configuration,
-                    %reason,
-                    "failed to watch the MutatingWebhookConfiguration, trying again: the injector's \
-                     ClusterRole must allow get, list, watch and patch of this one of \
-                     `mutatingwebhookconfigurations`"
-                );
             }
         }
     }
@@ -256,103 +182,5 @@ impl Managed {
             .set(expires.as_second() as f64);
         tracing::info!(%expires, "serving a certificate from now on");
         LONGEST_PAUSE
-    }
-
-    /// Takes the next step of the plan and writes it into the Secret; says when to look again.
-    async fn follow_plan(&mut self) -> Option<Duration> {
-        let secret = self.secret.as_ref()?;
-        let (now, overlap) = (
-            self.clock.now(),
-            overlap(self.settings.certificate_lifetime),
-        );
-        let material = self.material.as_ref().filter(|_| self.current);
-        let first = material.and_then(|material| material.authorities.first());
-        let published = first.is_some_and(|first| self.trusts(first).is_some());
-        let step = plan(material.map(Material::facts), published, now, overlap);
-        if let Step::Wait(until) = step {
-            let left = until.duration_since(now).max(signed(RETRY / 10));
-            return Some(left.try_into().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE));
-        }
-        // What the Secret held before it was emptied may still be served somewhere.
-        let known = self
-            .material
-            .as_ref()
-            .map(|material| &*material.authorities);
-        let made = take(
-            step,
-            material,
-            known.unwrap_or_default(),
-            &self.settings,
-            now,
-        );
-        let patch = match made {
-            Ok(Some(made)) => Patch::Merge(secret::patch(secret, &made)),
-            Ok(None) => return Some(RETRY),
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "failed to make a certificate");
-                return Some(RETRY);
-            }
-        };
-        let name = self.settings.secret.clone();
-        let params = PatchParams::default();
-        match self.secrets.patch(&name, &params, &patch).await {
-            Ok(secret) => {
-                tracing::info!(?step, "the certificate in the Secret has changed");
-                self.read(secret);
-                // It is served, published and planned with at once.
-                Some(Duration::ZERO)
-            }
-            Err(error) if api::is_conflict(&error) => {
-                tracing::debug!(?step, "another replica was faster");
-                Some(RETRY)
-            }
-            Err(error) => {
-                let reason = api::reason(&error);
-                throttled!(
-                    &self.metrics.suppressed_log_lines,
-                    warn,
-                    secret = name,
-                    %reason,
-                    "failed to write the certificate, trying again: the injector's Role must allow \
-                     patch of this one of `secrets`"
-                );
-                Some(RETRY)
-            }
-        }
-    }
-
-    /// Makes every entry trust our authorities, where one does not.
-    async fn publish(&mut self) -> Result<(), kube::Error> {
-        let (Some(material), Some(configuration)) = (&self.material, &self.configuration) else {
-            return Ok(());
-        };
-        let Some(patch) = repair(configuration, &material.authorities) else {
-            return Ok(());
-        };
-        let name = self.settings.webhook_configuration.clone();
-        let patch = Patch::<()>::Json(patch);
-        let params = PatchParams::default();
-        match self.configurations.patch(&name, &params, &patch).await {
-            Ok(configuration) => {
-                self.metrics.ca_bundle_repairs.inc();
-                tracing::info!("put the caBundle of the webhooks right");
-                self.configuration = Some(configuration);
-                self.note_trust();
-                Ok(())
-            }
-            Err(error) => {
-                let reason = api::reason(&error);
-                throttled!(
-                    &self.metrics.suppressed_log_lines,
-                    warn,
-                    configuration = name,
-                    %reason,
-                    "failed to put caBundle right, trying again: somebody else has changed the \
-                     MutatingWebhookConfiguration, or the injector's ClusterRole does not allow to patch \
-                     this one of `mutatingwebhookconfigurations`"
-                );
-                Err(error)
-            }
-        }
     }
 }

@@ -201,7 +201,7 @@ pub struct RunArgs {
         help_heading = "Certificates"
     )]
     pub certificate_secret: Option<String>,
-    /// The MutatingWebhookConfiguration whose `caBundle` is kept right.
+    /// The `MutatingWebhookConfiguration` whose `caBundle` is kept right.
     #[arg(
         long,
         env = "CAIOS_INJECTOR_WEBHOOK_CONFIGURATION",

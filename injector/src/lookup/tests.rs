@@ -8,11 +8,13 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PartialObjectMeta;
 use kube::client::Body;
+use kube::core::PartialObjectMetaExt as _;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::mutate::PodSecurity::{Baseline, Privileged, Restricted};
 
 const DEADLINE: Duration = Duration::from_secs(4);
 
@@ -109,8 +111,6 @@ fn object(
     }
     .into_request_partial::<ServiceAccount>()
 }
-
-use kube::core::PartialObjectMetaExt as _;
 
 const OLD: Duration = Duration::from_hours(1);
 const OURS: [(&str, &str); 1] = [("caios.coreweave.com/inject", "true")];
@@ -286,7 +286,6 @@ fn a_namespaces_level_is_read_from_its_label() {
             ..ObjectMeta::default()
         })
     };
-    use crate::mutate::PodSecurity::{Baseline, Privileged, Restricted};
     assert_eq!(
         [value("baseline"), value("restricted")],
         [Baseline, Restricted]

@@ -1,5 +1,6 @@
 //! What the API server gets, with a scripted API behind the lookups; time is paused.
 
+use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::BoxBody;
 use hyper::StatusCode;
@@ -11,7 +12,6 @@ use shared::clock::Clock;
 use super::*;
 use crate::config::{Config, RunArgs};
 use crate::lookup::Lookup;
-use crate::mutate::Decision;
 
 /// A route over an API that answers every call with `code`, or never.
 fn route(code: Option<u16>, limits: &Limits) -> Route {
@@ -173,7 +173,6 @@ async fn bodies_that_do_not_end_are_given_up_and_their_memory_is_bounded() {
         let first = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(
             hyper::body::Frame::data(first),
         )]);
-        use futures_util::StreamExt as _;
         let stream = first.chain(futures_util::stream::pending());
         let body = http_body_util::StreamBody::new(stream);
         let request = Request::builder().method(Method::POST).uri("/mutate");

@@ -17,15 +17,15 @@ pub struct Connection {
 }
 
 enum State {
-    Handshake(Accept<TcpStream>),
+    Handshake(Box<Accept<TcpStream>>),
     Open(Box<TlsStream<TcpStream>>),
     Failed,
 }
 
 impl Connection {
-    pub(super) const fn new(handshake: Accept<TcpStream>, failures: IntCounter) -> Self {
+    pub(super) fn new(handshake: Accept<TcpStream>, failures: IntCounter) -> Self {
         Self {
-            state: State::Handshake(handshake),
+            state: State::Handshake(Box::new(handshake)),
             failures,
         }
     }
@@ -36,7 +36,7 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Pin<&mut TlsStream<TcpStream>>>> {
         if let State::Handshake(handshake) = &mut self.state {
-            self.state = match ready!(Pin::new(handshake).poll(cx)) {
+            self.state = match ready!(Pin::new(handshake.as_mut()).poll(cx)) {
                 Ok(stream) => State::Open(Box::new(stream)),
                 Err(error) => {
                     self.failures.inc();

@@ -31,6 +31,7 @@ pub(super) struct Installation<'a> {
 pub(super) struct Replica<'a> {
     cluster: &'a ControlPlane,
     server: Server,
+    pub(super) listen: SocketAddr,
     admin: SocketAddr,
     slice: String,
     log: PathBuf,
@@ -100,7 +101,6 @@ impl<'a> Installation<'a> {
             "run",
             "--image=caios.invalid/agent:1",
             "--region=US-EAST-04A",
-            "--certificates=managed",
             &format!("--namespace={}", self.release),
             &format!("--certificate-secret={NAME}"),
             &format!("--webhook-configuration={}", self.webhooks),
@@ -135,6 +135,7 @@ impl<'a> Installation<'a> {
         Replica {
             cluster: self.cluster,
             server,
+            listen,
             admin,
             slice: format!(
                 "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/{slice}",
@@ -197,6 +198,22 @@ impl<'a> Installation<'a> {
                 bundle.unwrap_or_default().to_owned()
             })
             .collect()
+    }
+
+    /// Makes every entry trust an authority, in PEM, as cert-manager does.
+    pub(super) fn publish(&self, authority: &str) {
+        let path = self.configuration_path();
+        let mut configuration = self.cluster.get(&path).unwrap().body;
+        let bundle = json!(k8s_openapi::ByteString(authority.into()));
+        for entry in configuration["webhooks"].as_array_mut().unwrap() {
+            entry["clientConfig"]["caBundle"] = bundle.clone();
+        }
+        let webhooks = json!({ "webhooks": configuration["webhooks"] });
+        self.cluster
+            .merge(&path, &webhooks)
+            .unwrap()
+            .accepted()
+            .unwrap();
     }
 
     /// Whether every entry trusts what the Secret holds.
