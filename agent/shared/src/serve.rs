@@ -76,6 +76,23 @@ pub struct Counters {
     pub suppressed_log_lines: IntCounter,
 }
 
+impl Counters {
+    /// For a server beside the one that is counted: its connections and pauses count nowhere, its
+    /// failures do.
+    ///
+    /// # Errors
+    /// Never, in fact: only the names of metrics could be wrong.
+    pub fn beside(&self) -> Result<Self, prometheus::Error> {
+        let unseen = || IntCounter::new("unseen", "Not registered.");
+        Ok(Self {
+            connections: IntGauge::new("unseen", "Not registered.")?,
+            listener_pauses: unseen()?,
+            total_pauses: unseen()?,
+            ..self.clone()
+        })
+    }
+}
+
 /// The connections that all listeners share. A cheap clone.
 ///
 /// A listener at the shared limit holds one accepted connection more, which waits unread: the
