@@ -1,3 +1,13 @@
+{{/* The seconds of a duration such as 1h30m; a year has 365.25 days, as the binaries count. */}}
+{{- define "caios.seconds" -}}
+{{- $units := dict "s" 1 "sec" 1 "second" 1 "seconds" 1 "m" 60 "min" 60 "minute" 60 "minutes" 60 "h" 3600 "hr" 3600 "hour" 3600 "hours" 3600 "d" 86400 "day" 86400 "days" 86400 "w" 604800 "week" 604800 "weeks" 604800 "y" 31557600 "year" 31557600 "years" 31557600 -}}
+{{- $seconds := 0 -}}
+{{- range regexFindAll "[0-9]+[a-z]+" (toString .) -1 -}}
+{{- $seconds = add $seconds (mul (regexFind "[1-9][0-9]*" . | default "0" | int64) (get $units (regexFind "[a-z]+" .))) -}}
+{{- end -}}
+{{- $seconds -}}
+{{- end -}}
+
 {{/* What a schema cannot say in words that help. The schema has types and names alone, so that these
 sentences are what people see. */}}
 {{- define "caios.validate" -}}
@@ -19,14 +29,37 @@ sentences are what people see. */}}
 {{- $problems = append $problems (printf "config.region is `%s`: an availability zone has letters, digits and `-`, such as US-EAST-04A" $c.region) -}}
 {{- end -}}
 
-{{- range $path, $value := dict "config.credentialDuration" $c.credentialDuration "injector.tokenExpiration" $i.tokenExpiration "injector.certificate.lifetime" $i.certificate.lifetime "injector.certificate.caLifetime" $i.certificate.caLifetime -}}
+{{- $bounds := dict "config.credentialDuration" (list $c.credentialDuration "15m" "12h") "injector.tokenExpiration" (list $i.tokenExpiration "10m" "24h") "injector.certificate.lifetime" (list $i.certificate.lifetime "10s" "366d") "injector.certificate.caLifetime" (list $i.certificate.caLifetime "20s" "7305d") -}}
+{{- $seconds := dict -}}
+{{- range $path, $bound := $bounds -}}
+{{- $value := first $bound -}}
 {{- if not (regexMatch "^([0-9]+(s|sec|m|min|h|hr|d|day|w|y|years?|days?|hours?|minutes?|seconds?|weeks?) ?)+$" (toString $value)) -}}
 {{- $problems = append $problems (printf "%s is `%v`: must be a duration with its unit, such as 15m, 6h or 90d" $path $value) -}}
+{{- else -}}
+{{- $given := include "caios.seconds" $value | int64 -}}
+{{- $_ := set $seconds $path $given -}}
+{{- if or (lt $given (include "caios.seconds" (index $bound 1) | int64)) (gt $given (include "caios.seconds" (index $bound 2) | int64)) -}}
+{{- $problems = append $problems (printf "%s is `%v`: must be %s to %s" $path $value (index $bound 1) (index $bound 2)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $lifetimes := list (get $seconds "injector.certificate.lifetime") (get $seconds "injector.certificate.caLifetime") -}}
+{{- if and (has "" $lifetimes | not) (lt (index $lifetimes 1 | int64) (mul 2 (index $lifetimes 0 | int64))) -}}
+{{- $problems = append $problems "injector.certificate.caLifetime must be at least twice injector.certificate.lifetime, or every certificate needs a new authority" -}}
+{{- end -}}
+{{- with get $seconds "config.credentialDuration" -}}
+{{- if and $.Values.prometheusRule.enabled (gt (mul 10 (int64 $.Values.alerts.expirySeconds)) (mul 4 .)) -}}
+{{- $problems = append $problems (printf "alerts.expirySeconds is %d: with config.credentialDuration `%v` every key comes to that before its renewal, so the alert would fire for ever; at most %d" (int $.Values.alerts.expirySeconds) $c.credentialDuration (div (mul 4 .) 10)) -}}
 {{- end -}}
 {{- end -}}
 {{- range $path, $value := dict "agent.drainTimeout" .Values.agent.drainTimeout "injector.shutdownDelay" $i.shutdownDelay "injector.drainTimeout" $i.drainTimeout -}}
 {{- if not (regexMatch "^[0-9]{1,3}s$" (toString $value)) -}}
 {{- $problems = append $problems (printf "%s is `%v`: must be seconds, such as 10s, because the Pod's grace period is counted from it" $path $value) -}}
+{{- end -}}
+{{- end -}}
+{{- range $key, $value := $c.attributes -}}
+{{- if kindIs "float64" $value | or (kindIs "int64" $value) -}}
+{{- $problems = append $problems (printf "config.attributes.%s is a number, and YAML may write it in another way: put it in quotes" $key) -}}
 {{- end -}}
 {{- end -}}
 
@@ -50,7 +83,7 @@ sentences are what people see. */}}
 {{- $problems = append $problems (printf "image.digest is `%s`: must be sha256: and 64 hexadecimal digits, as your registry shows it" .) -}}
 {{- end -}}
 {{- end -}}
-{{- if not (regexMatch "^[a-z0-9][a-z0-9._/:-]*$" .Values.image.repository) -}}
+{{- if not (regexMatch "^[a-z0-9][a-z0-9._-]*((:[0-9]+)?(/[a-z0-9._-]+)+)?$" (toString .Values.image.repository)) -}}
 {{- $problems = append $problems (printf "image.repository is `%s`: must be a name without tag or digest, in lower case" .Values.image.repository) -}}
 {{- end -}}
 

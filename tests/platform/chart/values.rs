@@ -69,6 +69,27 @@ fn a_value_that_makes_no_sense_is_refused_in_a_sentence() {
             "config.credentialDuration is `six`: must be a duration",
         ),
         (
+            "config.credentialDuration=13h",
+            "config.credentialDuration is `13h`: must be 15m to 12h",
+        ),
+        (
+            "config.credentialDuration=10min",
+            "config.credentialDuration is `10min`: must be 15m to 12h",
+        ),
+        (
+            "injector.tokenExpiration=1d1h",
+            "injector.tokenExpiration is `1d1h`: must be 10m to 24h",
+        ),
+        (
+            "injector.certificate.caLifetime=179d",
+            "injector.certificate.caLifetime must be at least twice",
+        ),
+        (
+            "prometheusRule.enabled=true,config.credentialDuration=2h",
+            "alerts.expirySeconds is 3600: with config.credentialDuration `2h` every key comes to \
+             that before its renewal, so the alert would fire for ever; at most 2880",
+        ),
+        (
             "injector.tokenExpiration=1.5h",
             "injector.tokenExpiration is `1.5h`: must be a duration",
         ),
@@ -79,6 +100,14 @@ fn a_value_that_makes_no_sense_is_refused_in_a_sentence() {
         (
             "agent.drainTimeout=1m",
             "agent.drainTimeout is `1m`: must be seconds, such as 10s",
+        ),
+        (
+            "injector.shutdownDelay=8",
+            "injector.shutdownDelay is `8`: must be seconds, such as 10s",
+        ),
+        (
+            "config.attributes.cost=1234567",
+            "config.attributes.cost is a number, and YAML may write it in another way",
         ),
         (
             "config.port=80",
@@ -107,6 +136,10 @@ fn a_value_that_makes_no_sense_is_refused_in_a_sentence() {
         (
             "image.repository=Caios:1",
             "image.repository is `Caios:1`: must be a name without tag",
+        ),
+        (
+            "image.repository=registry.example:5000/caios:1",
+            "image.repository is `registry.example:5000/caios:1`: must be a name without tag",
         ),
         (
             "config.s3Endpoint=cwlota.com",
