@@ -1,7 +1,8 @@
 //! Serves HTTP/1 on a listener that hostile clients reach: bounded in connections, bytes and time.
 //!
 //! [`serve`] owns one listener and its connections. It never refuses a connection and never ends
-//! because of one: at a limit, clients wait in the listener's backlog. It reads no request body.
+//! because of one: at a limit, clients wait in the listener's backlog. It reads no request body: that
+//! is for the service, which bounds it.
 
 mod accept;
 mod connection;
