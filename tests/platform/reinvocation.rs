@@ -67,11 +67,7 @@ fn containers_that_a_later_webhook_adds_are_injected_as_if_they_had_been_there()
         &json!({ "name": "changed" }),
         &json!({ "initContainers": [first], "containers": [main] }),
     );
-    assert_eq!(
-        scene.warned.decided("injected") - before,
-        2.0,
-        "asked twice"
-    );
+    assert_eq!(scene.warned.decided("injected") - before, 2, "asked twice");
     let seen = scene.later.seen("changed");
     assert_eq!(seen.len(), 2, "what we change, the later one is shown");
     assert!(injected(&seen[0]), "ours is asked first");
@@ -134,8 +130,8 @@ fn where_a_later_webhook_adds_nothing_for_us_the_second_review_changes_nothing()
         assert_eq!(seen.len(), 1, "nothing is left to show to the later one");
         assert_eq!(comparable(&created.body), comparable(&seen[0]), "{name}");
     }
-    assert_eq!(scene.warned.decided("injected") - injections, 2.0);
-    assert_eq!(scene.warned.decided("unchanged") - unchanged, 2.0);
+    assert_eq!(scene.warned.decided("injected") - injections, 2);
+    assert_eq!(scene.warned.decided("unchanged") - unchanged, 2);
 }
 
 #[test]
@@ -161,6 +157,6 @@ fn that_the_api_server_mounts_its_own_token_in_our_container_changes_nothing() {
         "{mounted:?}"
     );
     assert_eq!(created.warnings, [WARNING]);
-    assert_eq!(warned.decided("injected") - injections, 1.0);
-    assert_eq!(warned.decided("unchanged") - unchanged, 1.0);
+    assert_eq!(warned.decided("injected") - injections, 1);
+    assert_eq!(warned.decided("unchanged") - unchanged, 1);
 }

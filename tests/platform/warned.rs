@@ -54,18 +54,19 @@ impl Warned {
     }
 
     /// How many reviews there were.
-    pub(crate) fn reviews(&self) -> f64 {
-        self.metric("caios_injector_review_duration_seconds_count")
+    pub(crate) fn reviews(&self) -> u64 {
+        self.count("caios_injector_review_duration_seconds_count")
     }
 
     /// How many reviews ended in this decision.
-    pub(crate) fn decided(&self, decision: &str) -> f64 {
-        self.metric(&format!(
+    pub(crate) fn decided(&self, decision: &str) -> u64 {
+        self.count(&format!(
             "caios_injector_reviews_total{{decision=\"{decision}\"}}"
         ))
     }
 
-    fn metric(&self, series: &str) -> f64 {
-        self.injector.admin().metric(series).unwrap()
+    fn count(&self, series: &str) -> u64 {
+        let count = self.injector.admin().series(series).unwrap();
+        count.parse().unwrap()
     }
 }
