@@ -22,13 +22,16 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
-/// An API that counts its calls and answers, when it may, what `answer` says.
+/// An API that counts its calls and answers, when it may, what `answer` says; [`LOST`] is none.
 struct Script {
     calls: AtomicUsize,
     may: Notify,
     answer: fn(usize) -> (u16, Value),
     holds: bool,
 }
+
+/// The code of a call whose connection breaks off.
+const LOST: u16 = 0;
 
 fn found(annotations: &Value) -> (u16, Value) {
     let metadata = json!({ "namespace": "n", "name": "app", "annotations": annotations });
@@ -75,6 +78,10 @@ impl Script {
                     api.may.notified().await;
                 }
                 let (code, body) = (api.answer)(call);
+                if code == LOST {
+                    let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+                    return Err(kube::Error::Service(reset.into()));
+                }
                 let response = hyper::Response::builder().status(code);
                 Ok::<_, kube::Error>(
                     response
@@ -236,6 +243,31 @@ async fn no_such_object_is_an_answer_and_a_refusal_is_an_error_that_says_why() {
     let (_script, lookup) = Script::lookup(|_call| refused(403, "no right to get"), false);
     let error = find(&lookup).await.unwrap_err().to_string();
     assert!(error.contains("no right to get (HTTP 403)"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_got_lost_on_its_way_is_asked_again_and_what_was_refused_is_not() {
+    let answer = |call| {
+        if call < 2 {
+            (LOST, Value::Null)
+        } else {
+            annotated()
+        }
+    };
+    let (script, lookup) = Script::lookup(answer, false);
+    assert_eq!(find(&lookup).await.unwrap(), (Some(true), Source::Api));
+    assert_eq!(script.calls(), 3);
+
+    let (script, lookup) = Script::lookup(|_call| (LOST, Value::Null), false);
+    let started = Instant::now();
+    let error = find(&lookup).await.unwrap_err().to_string();
+    assert!(error.contains("connection reset"), "{error}");
+    assert!(started.elapsed() < DEADLINE);
+    assert_eq!(script.calls(), 4);
+
+    let (script, lookup) = Script::lookup(|_call| refused(403, "no right to get"), false);
+    find(&lookup).await.unwrap_err();
+    assert_eq!(script.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
