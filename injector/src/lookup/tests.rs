@@ -1,9 +1,14 @@
 //! A scripted API behind kube's own client; time is paused.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{Full, StreamBody};
+use hyper::body::Frame;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PartialObjectMeta;
@@ -304,6 +309,39 @@ async fn memory_follows_the_watch_within_its_bound() {
     assert_eq!(find(&lookup).await.unwrap().1, Source::Cache);
     lookup.memory.apply(Event::InitDone);
     assert_eq!(lookup.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_whose_api_server_has_vanished_is_soon_followed_by_another() {
+    let watches = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&watches);
+    let service = tower::service_fn(move |request: hyper::Request<Body>| {
+        let list = json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList",
+            "metadata": { "resourceVersion": "1" }, "items": [],
+        });
+        let body = if request
+            .uri()
+            .query()
+            .is_some_and(|query| query.contains("watch=true"))
+        {
+            seen.fetch_add(1, Ordering::Relaxed);
+            let silence = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+            BoxBody::new(StreamBody::new(silence))
+        } else {
+            BoxBody::new(Full::new(Bytes::from(list.to_string())))
+        };
+        async { Ok::<_, kube::Error>(hyper::Response::new(body)) }
+    });
+    let client = kube::Client::new(service, "default");
+    let lookup: Arc<Lookup<ServiceAccounts>> = Lookup::new(client, 3, Clock::anchored(now()));
+    let lost = prometheus::IntCounter::new("lost", "Not registered.").unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let watching = lookup.keep(lost, stop);
+    let three_minutes = Duration::from_mins(3);
+    assert!(tokio::time::timeout(three_minutes, watching).await.is_err());
+    assert!(lookup.is_synced());
+    assert!(watches.load(Ordering::Relaxed) >= 3);
 }
 
 #[test]
