@@ -2,7 +2,7 @@
 # `make images`: builds the binaries, stages them, and makes an image of them that every runtime can
 # load. With --check, what `make test` runs: from release binaries, twice, and looks into the image.
 #
-#   IMAGE=localhost/caios-agent:VERSION  what the image is called
+#   IMAGE=localhost/caios-credential-agent:VERSION  what the image is called
 #   IMAGE_ARCH=amd64|arm64               default: this machine's
 #   IMAGE_PROFILE=dist|release           dist is what is shipped; release is quicker to build
 #   IMAGE_CA_BUNDLE=FILE                 certificate authorities; default: this machine's
@@ -14,7 +14,7 @@ check=
 [ -z "$check" ] || IMAGE_PROFILE=release
 
 version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
-image=${IMAGE:-localhost/caios-agent:$version}
+image=${IMAGE:-localhost/caios-credential-agent:$version}
 profile=${IMAGE_PROFILE:-dist}
 bundle=${IMAGE_CA_BUNDLE:-/etc/ssl/certs/ca-certificates.crt}
 case ${IMAGE_ARCH:-$(uname -m)} in
@@ -64,7 +64,7 @@ make() {
     rm -f "$2"
     store push --quiet --digestfile "$2.digest" "$1" "docker-archive:$2:$1"
 }
-archive=target/image/caios-agent-$arch.tar
+archive=target/image/caios-credential-agent-$arch.tar
 make "$image" "$archive"
 printf '%s\n  %s bytes, %s, profile %s\n  %s\n' "$image" "$(stat --format %s "$archive")" "$arch" \
     "$profile" "$(cat "$archive.digest")"

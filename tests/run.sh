@@ -47,6 +47,7 @@ step docs cargo doc --workspace --no-deps --document-private-items --locked --qu
 step dependencies target/tools/deny/bin/cargo-deny check -D warnings bans licenses sources
 step "unit and component tests" cargo test --workspace --locked --quiet
 step "shipped binaries" tests/binaries.sh
+step image tests/images.sh --check
 step "client tests" cargo test --package tests --test clients --locked -- --test-threads 2
 step "platform tests" cargo test --package tests --test platform --locked -- --test-threads 2
 step demo tests/demo.sh

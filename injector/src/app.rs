@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use prometheus::{IntCounter, IntGauge, Registry};
@@ -27,6 +28,10 @@ use crate::tls::{Listener, Slot};
 
 /// Connections of probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 64;
+
+/// Above the 90 s for which API servers keep idle connections (client-go's transport): were we first
+/// to close one, a review that is sent on it just then would be lost, and its Pod go without.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The injector, bound and not serving yet.
 pub struct App {
@@ -251,10 +256,11 @@ async fn bound(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(socket)
 }
 
-/// One listener has all connections. API servers keep theirs for 90 s, which is their matter.
+/// One listener has all connections.
 fn limits(connections: usize) -> Limits {
     Limits {
         per_listener: connections,
+        idle_timeout: IDLE_TIMEOUT,
         ..Limits::default()
     }
 }

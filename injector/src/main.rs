@@ -17,7 +17,7 @@ const WORKERS: usize = 2;
 
 /// Points annotated Pods at their node's agent.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "caios-injector", version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

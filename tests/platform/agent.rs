@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use tests::agent::Agent;
 use tests::control_plane::{Answer, ControlPlane, ISSUER};
-use tests::node::{AUDIENCE, NODE_NAME, Node};
+use tests::node::{AUDIENCE, IN_CLUSTER, NODE_NAME, Node};
 use tests::pod::{Identity, Pod};
 use tests::wait;
 
@@ -45,19 +45,8 @@ impl<'a> Fixture<'a> {
 
     /// The agent with the flags that a chart gives it. Issuer and keys come from the API server.
     fn spawn(&self) -> Agent {
-        let given = self.node.agent_arguments();
-        let mut arguments = Vec::new();
-        for pair in given.chunks(2) {
-            if !["--issuer", "--keys-from", "--issuer-ca-file"].contains(&pair[0].as_str()) {
-                arguments.extend_from_slice(pair);
-            }
-        }
-        arguments.push(format!(
-            "--service-account-directory={}",
-            self.own.display()
-        ));
-        let in_cluster = [("KUBERNETES_SERVICE_HOST", "10.0.0.1")];
-        self.node.spawn_agent_with(&arguments, &in_cluster).unwrap()
+        let arguments = self.node.cluster_arguments(&self.own);
+        self.node.spawn_agent_with(&arguments, &IN_CLUSTER).unwrap()
     }
 
     /// A Pod, with the token that the kubelet would have mounted.

@@ -10,9 +10,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// The flags of the injector for every case that does not say otherwise.
-const FLAGS: [(&str, &str); 3] = [
+const FLAGS: [(&str, &str); 4] = [
     ("image", "registry.example/caios:1"),
     ("audience", "https://coreweave.com/iam"),
+    ("additional-audience", "my-audience"),
     ("region", "US-EAST-04A"),
 ];
 

@@ -334,6 +334,5 @@ fn five_thousand_service_accounts_take_little_memory() {
     replica.ready().unwrap();
     assert!(metric(&replica, "caios_injector_serviceaccounts") >= 5_000.0);
     let resident = metric(&replica, "process_resident_memory_bytes") / 1e6;
-    println!("resident with 5,000 ServiceAccounts: {resident:.1} MB");
     assert!(resident < 64.0, "{resident} MB");
 }

@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod agent;
+mod cases;
 mod chart;
 mod control_plane;
 mod injector;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::chart::NAMESPACE;
-use tests::control_plane::{ControlPlane, Helm};
+use tests::control_plane::{ControlPlane, Helm, ISSUER};
 use tests::injector::{Release, injected};
-use tests::node::{NODE_NAME, Node};
+use tests::node::{IN_CLUSTER, NODE_NAME, Node};
 use tests::pod::Identity;
 use tests::{tools, wait};
 
@@ -83,7 +83,19 @@ fn run_on_a_node(cluster: &ControlPlane, pod: &Value) {
     let token = cluster
         .token("training", "trainer", Some("on-a-node"), &[audience])
         .unwrap();
-    let _agent = node.agent(&["--audience", audience]).unwrap();
+    // Step 2 at CoreWeave: the issuer is registered as its own audience.
+    let keys = cluster.get("/openid/v1/jwks").unwrap().body.to_string();
+    node.standin().federate(ISSUER, ISSUER, &keys).unwrap();
+    let own = cluster
+        .service_account_directory(NAMESPACE, "caios-agent")
+        .unwrap();
+    let mut arguments = node.cluster_arguments(&own);
+    arguments.push(format!("--audience={audience}"));
+    let _agent = node
+        .spawn_agent_with(&arguments, &IN_CLUSTER)
+        .unwrap()
+        .ready()
+        .unwrap();
     let identity = Identity {
         namespace: "training".to_owned(),
         service_account: "trainer".to_owned(),
@@ -91,8 +103,10 @@ fn run_on_a_node(cluster: &ControlPlane, pod: &Value) {
         uid: String::new(),
     };
     let placed = node.cluster_pod(identity, &token).unwrap();
-    assert!(placed.enroll("30s").unwrap().status.success());
-    assert_eq!(placed.credentials().unwrap().status, 200);
+    let enrolled = placed.enroll("30s").unwrap();
+    assert!(enrolled.status.success(), "{enrolled:?}");
+    let answer = placed.credentials().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
 fn play(helm: Helm) {

@@ -34,10 +34,11 @@ pub struct Release<'a> {
     pub target: String,
     /// The name of what has no namespace: the webhook configuration, the rights.
     pub webhooks: String,
-    service_account: PathBuf,
+    /// The token of the injectors' ServiceAccount.
+    token: PathBuf,
     objects: Vec<Value>,
     service: Value,
-    arguments: Vec<String>,
+    flags: Vec<String>,
 }
 
 impl<'a> Release<'a> {
@@ -59,14 +60,15 @@ impl<'a> Release<'a> {
         }
         let service = objects.iter().find(|object| object["kind"] == "Service");
         let account = flags::service_account(deployment)?;
+        let own = cluster.service_account_directory(&namespace, account)?;
         Ok(Self {
             cluster,
-            service_account: cluster.service_account_directory(&namespace, account)?,
+            flags: flags::of(deployment, &own)?,
+            token: own.join("token"),
             namespace,
             target: target.to_owned(),
             webhooks,
             service: service.context("the chart has a Service")?.clone(),
-            arguments: flags::of(deployment)?,
             objects,
         })
     }
@@ -88,9 +90,8 @@ impl<'a> Release<'a> {
         let service = object(&format!("/api/v1/namespaces/{namespace}/services"))?;
         let account = flags::service_account(&deployment)?;
         let own = cluster.service_account_directory(namespace, account)?;
-        let mut arguments = flags::of(&deployment)?;
-        arguments.push(format!("--service-account-directory={}", own.display()));
-        let mut injector = Injector::spawn(cluster, &own.join("token"), &arguments, &service)?;
+        let flags = flags::of(&deployment, &own)?;
+        let mut injector = Injector::spawn(cluster, &own.join("token"), &flags, &service)?;
         injector.ready()?;
         Ok(injector)
     }
@@ -102,10 +103,7 @@ impl<'a> Release<'a> {
 
     /// The flags of the chart's Deployment, each with its value behind it.
     pub fn arguments(&self) -> Vec<String> {
-        let mut arguments = self.arguments.clone();
-        arguments.push("--service-account-directory".to_owned());
-        arguments.push(self.service_account.display().to_string());
-        arguments
+        flags::pairs(&self.flags)
     }
 
     /// Starts an injector with `further` in place of the chart's flags of the same names, and waits
@@ -137,9 +135,8 @@ impl<'a> Release<'a> {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(&self, arguments: &[String]) -> anyhow::Result<Injector<'a>> {
-        let token = self.service_account.join("token");
-        let flags = flags::merged(arguments, &self.arguments());
-        Injector::spawn(self.cluster, &token, &flags, &self.service)
+        let flags = flags::merged(arguments, &self.flags);
+        Injector::spawn(self.cluster, &self.token, &flags, &self.service)
     }
 
     /// Waits until a Pod that must have credentials gets them: the API server has seen the

@@ -20,6 +20,8 @@ use crate::pod::{Identity, Pod};
 pub const NODE_NAME: &str = "node-a";
 /// The audience of the node's Pods.
 pub const AUDIENCE: &str = "https://coreweave.example/iam";
+/// What tells an agent that it runs in a cluster.
+pub const IN_CLUSTER: [(&str, &str); 1] = [("KUBERNETES_SERVICE_HOST", "10.0.0.1")];
 
 /// A node of its own for one test, with issuer, CoreWeave's API and S3 played by the stand-in.
 pub struct Node {
@@ -100,6 +102,21 @@ impl Node {
     /// What the agent writes.
     pub fn agent_log(&self) -> PathBuf {
         self.directory().join("agent.log")
+    }
+
+    /// The flags of an agent in a cluster, which has its own ServiceAccount in this directory: issuer
+    /// and keys come from the API server. To be started with [`IN_CLUSTER`].
+    pub fn cluster_arguments(&self, service_account: &Path) -> Vec<String> {
+        let mut arguments = Vec::new();
+        for pair in self.agent_arguments().chunks(2) {
+            let elsewhere = ["--issuer", "--keys-from", "--issuer-ca-file"];
+            if !pair.iter().any(|word| elsewhere.contains(&word.as_str())) {
+                arguments.extend_from_slice(pair);
+            }
+        }
+        let directory = service_account.display();
+        arguments.push(format!("--service-account-directory={directory}"));
+        arguments
     }
 
     /// The flags of an agent of this node.

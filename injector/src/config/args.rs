@@ -58,6 +58,16 @@ pub struct RunArgs {
         help_heading = "Injection"
     )]
     pub audience: Option<String>,
+    /// Other audience that the agents accept; may be repeated. ServiceAccounts that name one which is
+    /// not here are warned.
+    #[arg(
+        long = "additional-audience",
+        env = "CAIOS_INJECTOR_ADDITIONAL_AUDIENCES",
+        value_name = "AUDIENCE",
+        value_delimiter = ',',
+        help_heading = "Injection"
+    )]
+    pub additional_audiences: Vec<String>,
     /// Audience that the API server itself accepts, which Pods' tokens should not be for; may be
     /// repeated. By default those of the injector's own token.
     #[arg(

@@ -16,6 +16,7 @@ pub struct Injection {
     pull_policy: PullPolicy,
     resources: Resources,
     audience: Option<String>,
+    additional_audiences: BTreeSet<String>,
     api_audiences: BTreeSet<String>,
     token_expiration: u32,
     region: Option<String>,
@@ -47,6 +48,7 @@ impl Injection {
             pull_policy: self.pull_policy,
             resources: self.resources,
             audience: self.audience.unwrap_or_else(|| issuer.to_owned()),
+            additional_audiences: self.additional_audiences,
             api_audiences,
             token_expiration: self.token_expiration,
             region: self.region,
@@ -70,6 +72,7 @@ pub(super) fn settings(args: &RunArgs, problems: &mut Problems) -> Injection {
     ] {
         problems.not_empty(flag, given);
     }
+    problems.not_empty("--additional-audience", &args.additional_audiences);
     problems.not_empty("--api-audience", &args.api_audiences);
     if args.image.is_none() {
         problems.add("`--image` is missing: the image with `caios-enroll`");
@@ -109,6 +112,7 @@ pub(super) fn settings(args: &RunArgs, problems: &mut Problems) -> Injection {
             memory: args.enroll_memory.clone(),
         },
         audience: args.audience.clone(),
+        additional_audiences: args.additional_audiences.iter().cloned().collect(),
         api_audiences: args.api_audiences.iter().cloned().collect(),
         token_expiration: u32::try_from(expiration.as_secs()).unwrap_or(u32::MAX),
         region: args.region.clone(),

@@ -20,6 +20,7 @@ fn settings(delivery: Delivery) -> Settings {
             memory: "32Mi".to_owned(),
         },
         audience: "https://issuer.example".to_owned(),
+        additional_audiences: [].into(),
         api_audiences: ["https://issuer.example".to_owned()].into(),
         token_expiration: 86_400,
         region: Some("US-EAST-04A".to_owned()),

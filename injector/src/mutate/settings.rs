@@ -56,6 +56,9 @@ pub struct Settings {
     pub resources: Resources,
     /// The audience of tokens where the ServiceAccount names none.
     pub audience: String,
+    /// Other audiences that the agents accept. A ServiceAccount that names one which they do not
+    /// is warned: its Pods would be refused at enrolment.
+    pub additional_audiences: BTreeSet<String>,
     /// The audiences that the API server itself accepts: a token for one of them is a credential
     /// for the cluster too.
     pub api_audiences: BTreeSet<String>,

@@ -110,6 +110,15 @@ impl<'a> Wishes<'a> {
                 quote(self.audience)
             ));
         }
+        if self.audience != settings.audience
+            && !settings.additional_audiences.contains(self.audience)
+        {
+            warnings.say(&format!(
+                "the agents do not accept the audience {} of this ServiceAccount, so the Pod will \
+                 not start: the admin must add it to config.additionalAudiences of the chart",
+                quote(self.audience)
+            ));
+        }
         match self.delivery {
             Delivery::Handoff => {
                 let class = runtime_class(pod);
@@ -121,14 +130,15 @@ impl<'a> Wishes<'a> {
                     ));
                 }
             }
-            Delivery::Relay if pod.at("/hostNetwork") == Some(&true.into()) => {
-                warnings.say(&format!(
-                    "with hostNetwork, delivery `relay` listens on port {} of the node, where one \
-                     Pod can: set caios.coreweave.com/port or caios.coreweave.com/delivery",
-                    self.port
-                ));
-            }
             Delivery::Relay | Delivery::Direct => {}
+        }
+        let takes_a_port = self.delivery != Delivery::Direct;
+        if takes_a_port && pod.at("/hostNetwork") == Some(&true.into()) {
+            warnings.say(&format!(
+                "with hostNetwork its agent listens on port {} of the node, where one Pod can: if \
+                 several run on a node, give each a caios.coreweave.com/port of its own",
+                self.port
+            ));
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Flags of the injector: the chart's, and what a test puts in their place.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::Value;
 
-/// The flags of a Deployment's container, each with its value behind it, without `run`.
-pub(super) fn of(deployment: &Value) -> anyhow::Result<Vec<String>> {
+/// The flags of a Deployment's container, each `--name=value`, without `run`.
+/// The ServiceAccount is mounted at `own`.
+pub(super) fn of(deployment: &Value, own: &Path) -> anyhow::Result<Vec<String>> {
     let container = deployment.pointer("/spec/template/spec/containers/0");
     let container = container.context("the Deployment has a container")?;
     anyhow::ensure!(
@@ -16,14 +18,14 @@ pub(super) fn of(deployment: &Value) -> anyhow::Result<Vec<String>> {
     let arguments = container.pointer("/args").and_then(Value::as_array);
     let mut words = arguments.into_iter().flatten().filter_map(Value::as_str);
     anyhow::ensure!(words.next() == Some("run"), "the first argument is `run`");
-    let mut flags = Vec::new();
-    for word in words {
-        let (name, value) = word
-            .split_once('=')
-            .with_context(|| format!("the flag `{word}` has no value"))?;
-        flags.extend([name.to_owned(), value.to_owned()]);
-    }
-    Ok(flags)
+    let mounted = format!("--service-account-directory={}", own.display());
+    Ok(words.map(str::to_owned).chain([mounted]).collect())
+}
+
+/// Each flag and its value as words of their own.
+pub(super) fn pairs(flags: &[String]) -> Vec<String> {
+    let words = flags.iter().flat_map(|flag| flag.splitn(2, '='));
+    words.map(str::to_owned).collect()
 }
 
 /// The ServiceAccount that a Deployment's Pods run as.
@@ -34,10 +36,10 @@ pub(super) fn service_account(deployment: &Value) -> anyhow::Result<&str> {
         .context("the Deployment names a ServiceAccount")
 }
 
-/// `given` without what others of it replace: a flag of the chart gives way to another value of the
-/// same name. Takes `--name value` and `--name=value`, gives the latter.
+/// `given`, as `--name=value`, without what others of it replace: a flag of the chart gives way to
+/// another value of the same name.
 pub(super) fn merged(given: &[String], chart: &[String]) -> Vec<String> {
-    let (given, chart) = (joined(given), joined(chart));
+    let given = joined(given);
     let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
     let replaced: HashSet<String> = given
         .iter()
