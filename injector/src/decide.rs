@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::metrics::Counters;
 use tokio::time::Instant;
 
 use crate::lookup::{Annotations, Key, Lookup, Namespaces, ServiceAccounts};
-use crate::metrics::{Counters, Outcome, Source};
+use crate::metrics::{Outcome, Source};
 use crate::mutate::{Decision, PodSecurity, Settings, Subject, Verdict, mutate};
 use crate::review;
 
