@@ -254,13 +254,17 @@ fn a_given_certificate_is_taken_over_when_its_files_change() {
     };
     give();
     let directory = format!("--certificate-directory={}", files.display());
-    let _replica = installed
+    let replica = installed
         .spawn(&["--certificates=directory", &directory])
         .ready();
     let namespace = installed.namespace("given");
     installed.until_called(&namespace);
     // The API server closes its connections to a webhook whose configuration has changed.
     give();
+    wait::until("the second is served", PATIENCE, || {
+        replica.log().matches("serving a certificate").count() == 2
+    })
+    .unwrap();
     installed.until_called(&namespace);
     assert!(!installed.secret().is_object(), "nothing is written");
 }

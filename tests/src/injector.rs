@@ -26,7 +26,8 @@ pub const SERVICE_ACCOUNT: &str = "caios-injector";
 /// The image in the Pods.
 pub const IMAGE: &str = "registry.invalid/caios-agent:test";
 
-const START: Duration = Duration::from_secs(30);
+/// How long each part may take, on a machine that is busy with others.
+const START: Duration = Duration::from_secs(90);
 
 /// What the chart installs around injectors, for the Pods of one namespace.
 pub struct Release<'a> {
