@@ -68,6 +68,10 @@ sentences are what people see. */}}
 {{- end -}}
 {{- end -}}
 
+{{- if not (regexMatch "^[1-9][0-9]*%?$" (toString .Values.agent.maxSurge)) -}}
+{{- $problems = append $problems (printf "agent.maxSurge is `%v`: must be a number of nodes or a share of them, such as 1 or 10%%" .Values.agent.maxSurge) -}}
+{{- end -}}
+
 {{- range $path, $value := dict "config.port" $c.port "agent.adminPort" .Values.agent.adminPort "injector.port" $i.port "injector.adminPort" $i.adminPort -}}
 {{- if or (lt (int $value) 1024) (gt (int $value) 65535) (ne (toString $value) (toString (int $value))) -}}
 {{- $problems = append $problems (printf "%s is `%v`: must be a port from 1024 to 65535; lower ones need a capability" $path $value) -}}

@@ -104,6 +104,10 @@ fn a_value_that_makes_no_sense_is_refused_in_a_sentence() {
             "injector.certificate.lifetime is `90`: must be a duration",
         ),
         (
+            "agent.maxSurge=0",
+            "agent.maxSurge is `0`: must be a number of nodes or a share of them",
+        ),
+        (
             "agent.drainTimeout=1m",
             "agent.drainTimeout is `1m`: must be seconds, such as 10s",
         ),
