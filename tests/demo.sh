@@ -3,6 +3,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+if [ -z "${CAIOS_IN_USERNS:-}" ]; then
+    # Not in the user namespace: root in there may install no Debian package.
+    echo "==> AWS CLI and boto3, pinned, under target/tools"
+    PYTHON_CLIENTS="aws boto3" tests/tools/fetch.sh base python
+fi
 if [ "$(id -u)" != 0 ] && [ -z "${CAIOS_IN_USERNS:-}" ]; then
     if ! unshare --user --map-root-user true 2>/dev/null; then
         echo "the demo makes network namespaces: run it as root, or allow unprivileged user" \
@@ -14,8 +19,6 @@ if [ "$(id -u)" != 0 ] && [ -z "${CAIOS_IN_USERNS:-}" ]; then
     CAIOS_IN_USERNS=1 exec unshare --user --map-root-user -- "$0" "$@"
 fi
 
-echo "==> AWS CLI and boto3, pinned, under target/tools"
-PYTHON_CLIENTS="aws boto3" tests/tools/fetch.sh base python
 echo "==> building the agent, caios-enroll and the stand-in (some minutes the first time)"
 cargo build --release --locked --package agent --package tests --bin caios-agent --bin demo
 cargo build --locked --profile tiny --no-default-features --package enroll --bin caios-enroll

@@ -6,10 +6,15 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-# Network namespaces need root, or a user namespace in which one is root.
+# Network namespaces need root, or a user namespace in which one is root. Debian packages are installed
+# before it: root in there may not.
 if [ "$(id -u)" != 0 ] && [ -z "${CAIOS_IN_USERNS:-}" ]; then
+    tests/tools/fetch.sh >/dev/null || exit 1
     echo "not root: making network namespaces in a user namespace of our own"
-    CAIOS_IN_USERNS=1 exec unshare --user --map-root-user -- "$0" "$@"
+    users=(--map-root-user)
+    # Containers of the tests run as other users, which exist there where /etc/subuid has some for us.
+    ! unshare --user --map-root-user --map-auto true 2>/dev/null || users+=(--map-auto)
+    CAIOS_IN_USERNS=1 exec unshare --user "${users[@]}" -- "$0" "$@"
 fi
 
 logs=target/test-logs

@@ -147,7 +147,7 @@ impl<E: Exchange> Cache<E> {
     }
 
     /// Sets the gauges that change by themselves: identities with unexpired credentials, and the
-    /// seconds until the first of those expire.
+    /// seconds until the first of those expire that anybody still has a token for.
     pub fn observe(&self) {
         let (now, wall) = (Instant::now(), self.0.clock.now());
         let mut cached = 0;
@@ -155,7 +155,9 @@ impl<E: Exchange> Cache<E> {
         for (_, entry) in &self.0.identities {
             if let Some(left) = entry.remaining(now, wall) {
                 cached += 1;
-                first = Some(first.map_or(left, |first| first.min(left)));
+                if !entry.has_missed_renewal() {
+                    first = Some(first.map_or(left, |first| first.min(left)));
+                }
             }
         }
         let metrics = &self.0.metrics;

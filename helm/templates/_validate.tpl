@@ -52,6 +52,11 @@ sentences are what people see. */}}
 {{- $problems = append $problems (printf "alerts.expirySeconds is %d: with config.credentialDuration `%v` every key comes to that before its renewal, so the alert would fire for ever; at most %d" (int $.Values.alerts.expirySeconds) $c.credentialDuration (div (mul 4 .) 10)) -}}
 {{- end -}}
 {{- end -}}
+{{- with get $seconds "injector.certificate.lifetime" -}}
+{{- if and $.Values.prometheusRule.enabled (eq $i.certificate.mode "managed") (gt (mul 3 (int64 $.Values.alerts.certificateSeconds)) .) -}}
+{{- $problems = append $problems (printf "alerts.certificateSeconds is %d: with injector.certificate.lifetime `%v` every certificate comes to that before its renewal, so the alert would fire again and again; at most %d" (int $.Values.alerts.certificateSeconds) $i.certificate.lifetime (div . 3)) -}}
+{{- end -}}
+{{- end -}}
 {{- range $path, $value := dict "agent.drainTimeout" .Values.agent.drainTimeout "injector.shutdownDelay" $i.shutdownDelay "injector.drainTimeout" $i.drainTimeout -}}
 {{- if not (regexMatch "^[0-9]{1,3}s$" (toString $value)) -}}
 {{- $problems = append $problems (printf "%s is `%v`: must be seconds, such as 10s, because the Pod's grace period is counted from it" $path $value) -}}
@@ -61,6 +66,10 @@ sentences are what people see. */}}
 {{- if kindIs "float64" $value | or (kindIs "int64" $value) -}}
 {{- $problems = append $problems (printf "config.attributes.%s is a number, and YAML may write it in another way: put it in quotes" $key) -}}
 {{- end -}}
+{{- end -}}
+
+{{- if not (regexMatch "^[1-9][0-9]*%?$" (toString .Values.agent.maxSurge)) -}}
+{{- $problems = append $problems (printf "agent.maxSurge is `%v`: must be a number of nodes or a share of them, such as 1 or 10%%" .Values.agent.maxSurge) -}}
 {{- end -}}
 
 {{- range $path, $value := dict "config.port" $c.port "agent.adminPort" .Values.agent.adminPort "injector.port" $i.port "injector.adminPort" $i.adminPort -}}

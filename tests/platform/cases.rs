@@ -16,7 +16,7 @@ use tests::wait;
 use case::Case;
 
 /// How long the API server may take to see a webhook.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 const PREFIX: &str = "caios.coreweave.com/";
 
 /// Every case.

@@ -254,9 +254,13 @@ fn a_given_certificate_is_taken_over_when_its_files_change() {
     give();
     let directory = format!("--certificate-directory={}", files.display());
     let flags = ["--certificates=directory", &directory];
-    let _injector = release.injector(&flags).unwrap();
+    let injector = release.injector(&flags).unwrap();
     // The API server closes its connections to a webhook whose configuration has changed.
     give();
+    wait::until("the second is served", PATIENCE, || {
+        injector.log().matches("serving a certificate").count() == 2
+    })
+    .unwrap();
     release.called().unwrap();
     assert_eq!(release.secret().unwrap(), Value::Null, "nothing is written");
 }

@@ -183,6 +183,12 @@ impl Entry {
         let left = self.state().held.as_ref()?.remaining(now, wall);
         (!left.is_zero()).then_some(left)
     }
+
+    /// Whether nobody has shown a valid token for long enough that the renewal was left out: what
+    /// expires then is missed by nobody, and whoever asks again brings the token to replace it.
+    pub(super) fn has_missed_renewal(&self) -> bool {
+        self.state().missed_renewal
+    }
 }
 
 /// A request that waits, counted as long as it does.

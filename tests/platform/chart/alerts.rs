@@ -8,7 +8,7 @@ use prometheus::{Registry, TextEncoder};
 use serde_json::Value;
 use tests::tools;
 
-use super::rendered::{LEAST, Rendered, beside, shape};
+use super::rendered::{LEAST, NAMESPACE, Rendered, beside, shape};
 
 fn rules() -> Value {
     let rendered = Rendered::new(&["--set", LEAST, "--set", "prometheusRule.enabled=true"]);
@@ -46,8 +46,11 @@ fn exported() -> String {
     agent::metrics::Metrics::new(&registry).unwrap();
     injector::metrics::Metrics::new(&registry).unwrap();
     let shown = TextEncoder::new().encode_to_string(&registry.gather());
-    // Of the process itself; both show it.
-    shown.unwrap() + "# TYPE process_resident_memory_bytes gauge\n"
+    // Of the process itself, which both show; and Prometheus' own, of the PodMonitor's targets.
+    let job = format!("{NAMESPACE}/caios-agent");
+    shown.unwrap()
+        + "# TYPE process_resident_memory_bytes gauge\n"
+        + &format!("# TYPE up gauge\nup{{job=\"{job}\"}} 1\n")
 }
 
 /// The metrics of an expression, each with its matchers.
@@ -55,7 +58,7 @@ fn selectors(expression: &str) -> Vec<(String, Vec<(String, String)>)> {
     let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();
     let mut rest = expression;
-    while let Some(start) = ["caios_", "process_"]
+    while let Some(start) = ["caios_", "process_", "up{"]
         .iter()
         .filter_map(|prefix| rest.find(prefix))
         .min()

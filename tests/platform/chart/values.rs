@@ -91,12 +91,22 @@ fn a_value_that_makes_no_sense_is_refused_in_a_sentence() {
              that before its renewal, so the alert would fire for ever; at most 2880",
         ),
         (
+            "prometheusRule.enabled=true,injector.certificate.lifetime=14d",
+            "alerts.certificateSeconds is 604800: with injector.certificate.lifetime `14d` every \
+             certificate comes to that before its renewal, so the alert would fire again and again; \
+             at most 403200",
+        ),
+        (
             "injector.tokenExpiration=1.5h",
             "injector.tokenExpiration is `1.5h`: must be a duration",
         ),
         (
             "injector.certificate.lifetime=90",
             "injector.certificate.lifetime is `90`: must be a duration",
+        ),
+        (
+            "agent.maxSurge=0",
+            "agent.maxSurge is `0`: must be a number of nodes or a share of them",
         ),
         (
             "agent.drainTimeout=1m",

@@ -4,6 +4,7 @@
 fetch_base() {
     need ip iproute2
     need unshare util-linux
+    need newuidmap uidmap
     need cc gcc libc6-dev
     [[ -s /etc/ssl/certs/ca-certificates.crt ]] || packages ca-certificates
 }

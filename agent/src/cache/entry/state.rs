@@ -38,7 +38,8 @@ pub(super) struct State {
     pub(super) flight: FlightState,
     /// Out of the cache: serves those who wait already, then ends.
     pub(super) is_retired: bool,
-    missed_renewal: bool,
+    /// The renewal is due, and no Pod has a valid token.
+    pub(super) missed_renewal: bool,
     rng: Rng,
 }
 

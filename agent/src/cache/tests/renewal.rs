@@ -70,11 +70,17 @@ async fn a_renewal_without_a_token_waits_for_the_next_one() {
     sleep(300 * MINUTE).await;
     assert_eq!(node.script.count(), 1);
     assert_eq!(node.metrics.renewals.of(RenewalOutcome::NoToken).get(), 1);
+    // Whose Pods are idle wakes nobody: its key expires unused.
+    node.cache.observe();
+    assert_eq!(node.metrics.cached_identities.get(), 1);
+    assert!(node.metrics.seconds_until_first_expiry.get().is_nan());
     let fresh = node.pod_for("sa", "a", "fresh", HOUR);
     node.expect(&fresh, "KEY1", Outcome::Hit).await;
     sleep(200 * MS).await;
     node.expect(&fresh, "KEY2", Outcome::Hit).await;
     assert_eq!(node.script.calls()[1].token, "fresh");
+    node.cache.observe();
+    assert!(node.metrics.seconds_until_first_expiry.get() > 3600.0);
 }
 
 #[tokio::test(start_paused = true)]
