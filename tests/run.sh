@@ -48,6 +48,8 @@ export RUSTDOCFLAGS="-D warnings ${RUSTDOCFLAGS:-}"
 step tools tests/tools/fetch.sh
 step format cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+# Targets that plain `cargo test` leaves out are not among all of them.
+step "lints of tests" cargo clippy --package tests --test platform --test clients --locked --quiet -- -D warnings
 step docs cargo doc --workspace --no-deps --document-private-items --locked --quiet
 step dependencies target/tools/deny/bin/cargo-deny check -D warnings bans licenses sources
 step "unit and component tests" cargo test --workspace --locked --quiet

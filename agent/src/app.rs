@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use prometheus::{IntCounter, IntGauge, Registry as Series};
+use prometheus::Registry as Series;
 use shared::serve::{Connections, Counters, Limits, serve};
 use shared::telemetry;
 use tokio::net::{TcpListener, UnixListener};
@@ -137,7 +137,7 @@ impl App {
         let admin = self.admin;
         let mut admin_limits = self.limits.clone();
         admin_limits.per_listener = ADMIN_CONNECTIONS;
-        let own = Connections::new(ADMIN_CONNECTIONS, admin_counters(&self.metrics)?);
+        let own = Connections::new(ADMIN_CONNECTIONS, counters(&self.metrics).beside()?);
         let answer = move |request| {
             let admin = Arc::clone(&admin);
             async move { admin.answer(&request) }
@@ -205,17 +205,6 @@ fn counters(metrics: &Metrics) -> Counters {
         accept_errors: metrics.accept_errors.clone(),
         suppressed_log_lines: metrics.suppressed_log_lines.clone(),
     }
-}
-
-/// Admin connections count in no metric of workloads; their failures do.
-fn admin_counters(metrics: &Metrics) -> Result<Counters, prometheus::Error> {
-    let unseen = || IntCounter::new("unseen", "Not registered.");
-    Ok(Counters {
-        connections: IntGauge::new("unseen", "Not registered.")?,
-        listener_pauses: unseen()?,
-        total_pauses: unseen()?,
-        ..counters(metrics)
-    })
 }
 
 /// Half of the descriptors may be connections: the rest is for listeners, enrolments and upstream.

@@ -11,9 +11,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::telemetry::{self, Format};
+use shared::telemetry::Log;
 
-pub use args::{KeysFrom, LogFormat, RunArgs};
+pub use args::{KeysFrom, RunArgs};
 pub use in_force::InForce;
 use shared::flags::Problems;
 
@@ -45,15 +45,6 @@ pub struct Config {
     pub poll_interval: Duration,
     /// What is logged, and how.
     pub log: Log,
-}
-
-/// What is logged, and how.
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// A filter in the syntax of `tracing_subscriber::EnvFilter`.
-    pub filter: String,
-    /// The form of a line.
-    pub format: Format,
 }
 
 /// How connections of workloads are served.
@@ -92,7 +83,7 @@ impl Config {
             &args.poll_interval,
             Duration::from_secs(1)..=10 * MINUTE,
         );
-        let log = log(&args, &mut problems);
+        let log = problems.log(&args.log, args.log_format);
         let exchange = exchange::settings(args, &mut problems);
         problems.or(Self {
             identity,
@@ -105,20 +96,6 @@ impl Config {
             poll_interval,
             log,
         })
-    }
-}
-
-fn log(args: &RunArgs, problems: &mut Problems) -> Log {
-    if let Err(error) = telemetry::check(&args.log) {
-        problems.add(format!("`--log` is `{}`: {error}", args.log));
-    }
-    let format = match args.log_format {
-        LogFormat::Json => Format::Json,
-        LogFormat::Text => Format::Text,
-    };
-    Log {
-        filter: args.log.clone(),
-        format,
     }
 }
 

@@ -114,7 +114,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     process::keep_memory_private().context("failed to turn core dumps off")?;
     let descriptors =
         process::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
-    telemetry::init(&config.log.filter, config.log.format)?;
+    telemetry::init(&config.log)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         ?descriptors,

@@ -3,18 +3,15 @@
 //! Label values come from the enums in `labels.rs` alone: nothing that a Pod sends can make a new
 //! series, and every series exists from the start with the value 0.
 
-mod families;
+mod exchange;
 mod labels;
 
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
+use shared::metrics::{Counters, Factory, Gauges, Histograms};
 
-use self::families::Factory;
-pub use self::families::{Counters, ExchangeCounters, Gauges, Histograms};
-
+pub use exchange::ExchangeCounters;
 pub use labels::{
-    AcceptLimit, Delivery, EnrolmentOutcome, ExchangeOutcome, JwksOutcome, Label, Method, Outcome,
+    AcceptLimit, Delivery, EnrolmentOutcome, ExchangeOutcome, JwksOutcome, Method, Outcome,
     RenewalOutcome, TokenOutcome,
 };
 
@@ -83,30 +80,8 @@ impl Metrics {
     /// # Errors
     /// [`prometheus::Error`] when `registry` has a metric of one of these names already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let make = Factory::new(registry);
-        let build_info = Opts::new(
-            "caios_agent_build_info",
-            "Always 1; the label has the version.",
-        )
-        .const_label("version", env!("CARGO_PKG_VERSION"));
-        make.register(IntGauge::with_opts(build_info)?)?.set(1);
-        let exchange_requests = make.register(IntCounterVec::new(
-            Opts::new(
-                "caios_agent_exchange_requests_total",
-                "Calls to CoreWeave's API.",
-            ),
-            &["method", "outcome"],
-        )?)?;
-        for method in Method::ALL {
-            for outcome in ExchangeOutcome::ALL {
-                exchange_requests.with_label_values(&[method.text(), outcome.text()]);
-            }
-        }
-        let seconds_until_first_expiry = make.register(Gauge::new(
-            "caios_agent_seconds_until_first_expiry",
-            "Seconds until the first credentials in memory expire.",
-        )?)?;
-        seconds_until_first_expiry.set(f64::NAN);
+        let make = Factory::new("caios_agent", registry);
+        make.build_info(env!("CARGO_PKG_VERSION"))?;
         Ok(Self {
             requests: make.counters("requests_total", "Credential requests.")?,
             request_duration: make.histograms(
@@ -115,7 +90,11 @@ impl Metrics {
                 REQUEST_BUCKETS,
             )?,
             held_requests: make.gauge("held_requests", "Requests held for a first exchange.")?,
-            exchange_requests: ExchangeCounters::new(exchange_requests),
+            exchange_requests: ExchangeCounters::new(
+                &make,
+                "exchange_requests_total",
+                "Calls to CoreWeave's API.",
+            )?,
             exchange_duration: make.histograms(
                 "exchange_duration_seconds",
                 "Seconds that a call to CoreWeave's API took.",
@@ -135,7 +114,10 @@ impl Metrics {
                 "cached_identities",
                 "Identities with unexpired credentials in memory.",
             )?,
-            seconds_until_first_expiry,
+            seconds_until_first_expiry: make.unknown(
+                "seconds_until_first_expiry",
+                "Seconds until the first credentials in memory expire.",
+            )?,
             renewals: make.counters("renewals_total", "Background renewals that ended.")?,
             tokens_verified: make.counters(
                 "tokens_verified_total",
@@ -145,13 +127,11 @@ impl Metrics {
                 .counters("jwks_refreshes_total", "Loads of the issuer's key set.")?,
             listeners: make.gauges("listeners", "Listeners that are served.")?,
             enrolments: make.counters("enrollments_total", "Enrolments that ended.")?,
-            enrolment_duration: make.register(Histogram::with_opts(
-                HistogramOpts::new(
-                    "caios_agent_enrollment_duration_seconds",
-                    "Seconds from an enrolment's message to its answer.",
-                )
-                .buckets(ENROLMENT_BUCKETS.to_vec()),
-            )?)?,
+            enrolment_duration: make.histogram(
+                "enrollment_duration_seconds",
+                "Seconds from an enrolment's message to its answer.",
+                ENROLMENT_BUCKETS,
+            )?,
             connections: make.gauge("connections", "Open connections of workloads.")?,
             accept_pauses: make.counters(
                 "accept_pauses_total",

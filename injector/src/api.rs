@@ -52,3 +52,8 @@ pub fn watch_reason(error: &watcher::Error) -> String {
 pub fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
+
+/// Whether the API server itself has said no; not so when the question or its answer got lost.
+pub const fn is_answer(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(_))
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus::{IntCounter, IntGauge, Registry};
+use prometheus::Registry;
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
 use shared::parts::Parts;
@@ -151,7 +151,7 @@ impl App {
             Keeper::Managed(managed) => background.spawn("the certificate", managed.keep(stop)),
             Keeper::Directory(files) => background.spawn("the certificate", files.keep(stop)),
         }
-        let (admin, own) = (self.admin, admin_counters(&self.metrics)?);
+        let (admin, own) = (self.admin, counters(&self.metrics).beside()?);
         let answer = move |request| {
             let admin = Arc::clone(&admin);
             async move { admin.answer(&request) }
@@ -273,15 +273,4 @@ fn counters(metrics: &Metrics) -> Counters {
         accept_errors: metrics.accept_errors.clone(),
         suppressed_log_lines: metrics.suppressed_log_lines.clone(),
     }
-}
-
-/// Admin connections count in no metric of reviews; their failures do.
-fn admin_counters(metrics: &Metrics) -> Result<Counters, prometheus::Error> {
-    let unseen = || IntCounter::new("unseen", "Not registered.");
-    Ok(Counters {
-        connections: IntGauge::new("unseen", "Not registered.")?,
-        listener_pauses: unseen()?,
-        total_pauses: unseen()?,
-        ..counters(metrics)
-    })
 }

@@ -12,11 +12,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::flags::{Flag, Problems};
-use shared::telemetry::{self, Format};
+use shared::telemetry::Log;
 
 pub use self::args::RunArgs;
 pub use self::certificates::{Certificates, Managed};
-pub use self::choices::{CertificatesFlag, DeliveryFlag, LogFormat, ModeFlag, PullFlag};
+pub use self::choices::{CertificatesFlag, DeliveryFlag, ModeFlag, PullFlag};
 pub use self::injection::Injection;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -59,15 +59,6 @@ pub struct Serve {
     pub drain_timeout: Duration,
 }
 
-/// What is logged, and how.
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// A filter in the syntax of `tracing_subscriber::EnvFilter`.
-    pub filter: String,
-    /// The form of a line.
-    pub format: Format,
-}
-
 impl Config {
     /// Makes settings of flags.
     ///
@@ -84,7 +75,7 @@ impl Config {
             &args.max_service_accounts,
             100..=1_000_000,
         );
-        let log = log(args, &mut problems);
+        let log = problems.log(&args.log, args.log_format);
         problems.or(Self {
             injection,
             service_account_directory: args.service_account_directory.clone(),
@@ -128,18 +119,4 @@ fn serve_settings(args: &RunArgs, problems: &mut Problems) -> Serve {
 fn address(flag: &str, given: &Flag<SocketAddr>, problems: &mut Problems) -> SocketAddr {
     let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     problems.read(flag, given, anywhere)
-}
-
-fn log(args: &RunArgs, problems: &mut Problems) -> Log {
-    if let Err(error) = telemetry::check(&args.log) {
-        problems.add(format!("`--log` is `{}`: {error}", args.log));
-    }
-    let format = match args.log_format {
-        LogFormat::Json => Format::Json,
-        LogFormat::Text => Format::Text,
-    };
-    Log {
-        filter: args.log.clone(),
-        format,
-    }
 }

@@ -1,13 +1,19 @@
 //! Gathers what a decision needs, and has [`mutate`] make it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use shared::metrics::Counters;
 use tokio::time::Instant;
 
 use crate::lookup::{Annotations, Key, Lookup, Namespaces, ServiceAccounts};
-use crate::metrics::{Counters, Outcome, Source};
+use crate::metrics::{Outcome, Source};
 use crate::mutate::{Decision, PodSecurity, Settings, Subject, Verdict, mutate};
 use crate::review;
+
+/// How long the namespace is waited for: it only makes a warning, and must not cost a Pod its
+/// credentials because time ran out.
+const NAMESPACE: Duration = Duration::from_millis(500);
 
 /// Decides reviews.
 pub struct Decide {
@@ -76,10 +82,11 @@ impl Decide {
     }
 
     /// What the namespace enforces. It only makes a warning, so a namespace that cannot be read
-    /// counts as one that enforces nothing.
+    /// soon counts as one that enforces nothing.
     async fn pod_security(&self, namespace: &str, deadline: Instant) -> PodSecurity {
         let key = Key::new("", namespace);
-        let found = self.namespaces.find(&key, deadline).await;
+        let soon = deadline.min(Instant::now() + NAMESPACE);
+        let found = self.namespaces.find(&key, soon).await;
         found.ok().and_then(|found| found.value).unwrap_or_default()
     }
 

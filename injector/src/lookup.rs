@@ -22,7 +22,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::Api;
 use shared::clock::Clock;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use self::flight::Flights;
 pub use self::flight::Unreadable;
@@ -30,6 +30,7 @@ pub use self::kind::{Key, Kind};
 use self::memory::Memory;
 pub use self::namespaces::Namespaces;
 pub use self::service_accounts::{Annotations, ServiceAccounts};
+use crate::api::is_answer;
 use crate::metrics::Source;
 
 /// How long after its creation an object may still be being set up. Annotating it is the next
@@ -39,6 +40,14 @@ pub const YOUNG: Duration = Duration::from_mins(1);
 /// How long a doubted answer is waited for, before memory's is taken: a Pod that asks for nothing
 /// must not wait for a slow API.
 const CONFIRMATION: Duration = Duration::from_millis(500);
+
+/// Pauses before a question is asked again that got lost on its way: the API server that had the
+/// connection may have ended, and the next connection leads to another.
+const AGAIN: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+];
 
 /// Answers for one kind of object.
 pub struct Lookup<K: Kind> {
@@ -151,9 +160,15 @@ impl<K: Kind> Lookup<K> {
             if !key.is_valid() {
                 return Ok(None);
             }
-            match api.get_metadata_opt(&key.name).await {
-                Ok(found) => Ok(found.map(|object| K::value(&object.metadata))),
-                Err(error) => Err(Unreadable::refused::<K>(&key, &error)),
+            let mut pauses = AGAIN.iter();
+            loop {
+                match api.get_metadata_opt(&key.name).await {
+                    Ok(found) => return Ok(found.map(|object| K::value(&object.metadata))),
+                    Err(error) => match pauses.next() {
+                        Some(pause) if !is_answer(&error) => sleep(*pause).await,
+                        _ => return Err(Unreadable::refused::<K>(&key, &error)),
+                    },
+                }
             }
         }
     }

@@ -73,7 +73,7 @@ fn main() -> ExitCode {
 fn run(config: Config) -> anyhow::Result<()> {
     process::keep_memory_private().context("failed to turn core dumps off")?;
     process::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
-    telemetry::init(&config.log.filter, config.log.format)?;
+    telemetry::init(&config.log)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
     // rustls asks for it by name wherever it is not handed one.
     let provider = rustls::crypto::aws_lc_rs::default_provider();

@@ -3,12 +3,9 @@
 //! Label values come from enums alone: nothing that a review brings can make a new series, and
 //! every series exists from the start with the value 0.
 
-use std::marker::PhantomData;
-
-use prometheus::core::Collector;
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
+use shared::label;
+use shared::metrics::{Counters, Factory, Label};
 
 use crate::mutate::Decision;
 
@@ -17,16 +14,6 @@ const REVIEW_BUCKETS: &[f64] = &[
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5,
     5.0,
 ];
-
-/// A label whose values are a fixed set.
-pub trait Label: Copy + 'static {
-    /// The label's name.
-    const NAME: &'static str;
-    /// Every value.
-    const ALL: &'static [Self];
-    /// The value's text.
-    fn text(self) -> &'static str;
-}
 
 /// What became of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +49,17 @@ impl Label for Outcome {
         Self::TimedOut,
     ];
 
+    fn index(self) -> usize {
+        match self {
+            Self::Decided(decision) => decision as usize,
+            Self::Unreadable => Decision::ALL.len(),
+            Self::Malformed => Decision::ALL.len() + 1,
+            Self::TooLarge => Decision::ALL.len() + 2,
+            Self::Busy => Decision::ALL.len() + 3,
+            Self::TimedOut => Decision::ALL.len() + 4,
+        }
+    }
+
     fn text(self) -> &'static str {
         match self {
             Self::Decided(decision) => decision.label(),
@@ -74,41 +72,17 @@ impl Label for Outcome {
     }
 }
 
-/// Where the annotations of a ServiceAccount came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// From memory.
-    Cache,
-    /// From the API, because memory had none or only a doubtful answer.
-    Api,
-    /// From memory, because the API did not confirm a doubtful answer in time.
-    Unconfirmed,
-    /// From nowhere.
-    Failed,
-}
-
-impl Label for Source {
-    const NAME: &'static str = "source";
-    const ALL: &'static [Self] = &[Self::Cache, Self::Api, Self::Unconfirmed, Self::Failed];
-
-    fn text(self) -> &'static str {
-        match self {
-            Self::Cache => "cache",
-            Self::Api => "api",
-            Self::Unconfirmed => "unconfirmed",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// Counters of one name, one for each value of `L`.
-#[derive(Clone, Debug)]
-pub struct Counters<L>(IntCounterVec, PhantomData<L>);
-
-impl<L: Label> Counters<L> {
-    /// The counter of one label value.
-    pub fn of(&self, value: L) -> IntCounter {
-        self.0.with_label_values(&[value.text()])
+label! {
+    /// Where the annotations of a ServiceAccount came from.
+    pub Source = "source" {
+        /// From memory.
+        Cache => "cache",
+        /// From the API, because memory had none or only a doubtful answer.
+        Api => "api",
+        /// From memory, because the API did not confirm a doubtful answer in time.
+        Unconfirmed => "unconfirmed",
+        /// From nowhere.
+        Failed => "failed",
     }
 }
 
@@ -148,33 +122,24 @@ impl Metrics {
     /// # Errors
     /// [`prometheus::Error`] when `registry` has a metric of one of these names already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let make = Factory(registry);
-        let build_info = Opts::new(
-            "caios_injector_build_info",
-            "Always 1; the label has the version.",
-        )
-        .const_label("version", env!("CARGO_PKG_VERSION"));
-        make.register(IntGauge::with_opts(build_info)?)?.set(1);
-        let certificate_expiry = make.register(Gauge::with_opts(opts(
-            "certificate_expiry_timestamp_seconds",
-            "When the certificate that is served expires.",
-        ))?)?;
-        certificate_expiry.set(f64::NAN);
+        let make = Factory::new("caios_injector", registry);
+        make.build_info(env!("CARGO_PKG_VERSION"))?;
         Ok(Self {
             reviews: make.counters("reviews_total", "Reviews of Pods.")?,
-            review_duration: make.register(Histogram::with_opts(
-                HistogramOpts::from(opts(
-                    "review_duration_seconds",
-                    "Seconds from a review's head to its answer.",
-                ))
-                .buckets(REVIEW_BUCKETS.to_vec()),
-            )?)?,
+            review_duration: make.histogram(
+                "review_duration_seconds",
+                "Seconds from a review's head to its answer.",
+                REVIEW_BUCKETS,
+            )?,
             service_account_lookups: make.counters(
                 "serviceaccount_lookups_total",
                 "ServiceAccounts that reviews asked for.",
             )?,
             service_accounts: make.gauge("serviceaccounts", "ServiceAccounts in memory.")?,
-            certificate_expiry,
+            certificate_expiry: make.unknown(
+                "certificate_expiry_timestamp_seconds",
+                "When the certificate that is served expires.",
+            )?,
             ca_bundle_repairs: make.counter(
                 "ca_bundle_repairs_total",
                 "How often the caBundle of the webhooks was put right.",
@@ -196,38 +161,16 @@ impl Metrics {
     }
 }
 
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("caios_injector_{name}"), help)
-}
-
-struct Factory<'a>(&'a Registry);
-
-impl Factory<'_> {
-    fn register<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.register(IntCounter::with_opts(opts(name, help))?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.register(IntGauge::with_opts(opts(name, help))?)
-    }
-
-    fn counters<L: Label>(&self, name: &str, help: &str) -> Result<Counters<L>, prometheus::Error> {
-        let vec = self.register(IntCounterVec::new(opts(name, help), &[L::NAME])?)?;
-        for value in L::ALL {
-            vec.with_label_values(&[value.text()]);
-        }
-        Ok(Counters(vec, PhantomData))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_outcome_counts_for_itself() {
+        for (index, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(outcome.index(), index, "{outcome:?}");
+        }
+    }
 
     #[test]
     fn every_series_is_there_from_the_start() {

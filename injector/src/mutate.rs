@@ -136,7 +136,7 @@ fn inject<'a>(
         && !connected
     {
         // Last, for it moves the init containers that the other paths count.
-        let container = connector.container(user::user(&pod), settings);
+        let container = connector.container(&pod, user::user(&pod), settings);
         patch.prepend("/spec/initContainers", pod.init_containers, container);
     }
     warn_of_pod_security(subject.pod_security, warnings);

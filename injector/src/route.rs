@@ -17,6 +17,7 @@ use http_body_util::Full;
 use hyper::body::Body;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{Method, Request, Response};
+use shared::metrics::Label as _;
 use shared::throttled;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::body::{Bodies, Unread};
 use crate::decide::Decide;
-use crate::metrics::{Label as _, Metrics, Outcome};
+use crate::metrics::{Metrics, Outcome};
 use crate::mutate::Decision;
 use crate::review;
 

@@ -1,10 +1,11 @@
 //! Every case of `tests/platform/cases`, through the real API server and the real injector.
 
 #[path = "case.rs"]
-mod case;
+pub(crate) mod case;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,7 +19,8 @@ use case::Case;
 const PATIENCE: Duration = Duration::from_secs(90);
 const PREFIX: &str = "caios.coreweave.com/";
 
-fn cases() -> Vec<Case> {
+/// Every case.
+pub(crate) fn cases() -> Vec<Case> {
     case::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("platform/cases"))
 }
 
@@ -27,29 +29,47 @@ fn surroundings(case: &Case) -> String {
     format!("{:?} {:?} {:?}", case.flags(), case.namespace, case.objects)
 }
 
+/// What became of the cases.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// What is not as the files say.
+    wrong: Vec<String>,
+    /// Every Pod as it was created, by the name of its case.
+    pub(crate) pods: BTreeMap<String, Value>,
+}
+
 #[test]
 fn every_case_is_decided_as_its_file_says() {
-    let mut groups: BTreeMap<String, Vec<Case>> = BTreeMap::new();
-    for case in cases() {
-        groups.entry(surroundings(&case)).or_default().push(case);
-    }
-    let cluster = ControlPlane::shared();
-    for class in ["gvisor", "kata-qemu"] {
-        let class = json!({
-            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
-            "metadata": {"name": class}, "handler": class,
-        });
-        cluster.apply(&class).unwrap().accepted().unwrap();
-    }
-    let mut wrong = Vec::new();
-    for cases in groups.values() {
-        run(cluster, cases, &mut wrong);
-    }
+    let wrong = &outcome().wrong;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Runs every case, once for all tests.
+pub(crate) fn outcome() -> &'static Outcome {
+    static OUTCOME: OnceLock<Outcome> = OnceLock::new();
+    OUTCOME.get_or_init(|| {
+        let mut groups: BTreeMap<String, Vec<Case>> = BTreeMap::new();
+        for case in cases() {
+            groups.entry(surroundings(&case)).or_default().push(case);
+        }
+        let cluster = ControlPlane::shared();
+        for class in ["gvisor", "kata-qemu"] {
+            let class = json!({
+                "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+                "metadata": {"name": class}, "handler": class,
+            });
+            cluster.apply(&class).unwrap().accepted().unwrap();
+        }
+        let mut outcome = Outcome::default();
+        for cases in groups.values() {
+            run(cluster, cases, &mut outcome);
+        }
+        outcome
+    })
+}
+
 /// Runs cases that share their surroundings.
-fn run(cluster: &ControlPlane, cases: &[Case], wrong: &mut Vec<String>) {
+fn run(cluster: &ControlPlane, cases: &[Case], outcome: &mut Outcome) {
     let Some(first) = cases.first() else { return };
     let labels: Vec<(&str, &str)> = first
         .namespace
@@ -115,7 +135,7 @@ fn run(cluster: &ControlPlane, cases: &[Case], wrong: &mut Vec<String>) {
         cluster.merge(&path, &change).unwrap().accepted().unwrap();
     }
     for case in cases {
-        check(cluster, case, &reviewed, &plain, wrong);
+        check(cluster, case, &reviewed, &plain, outcome);
     }
 }
 
@@ -143,14 +163,9 @@ fn pod(case: &Case, pod: &Value, namespace: &str) -> Value {
     pod
 }
 
-fn check(
-    cluster: &ControlPlane,
-    case: &Case,
-    reviewed: &str,
-    plain: &str,
-    wrong: &mut Vec<String>,
-) {
+fn check(cluster: &ControlPlane, case: &Case, reviewed: &str, plain: &str, outcome: &mut Outcome) {
     let name = &case.name;
+    let wrong = &mut outcome.wrong;
     let asked = pod(case, &case.pod, reviewed);
     let dry = cluster.create_dry(&asked).unwrap();
     let created = cluster.create(&asked).unwrap();
@@ -194,11 +209,12 @@ fn check(
             "{name}: the Pod is\n{found:#}\ninstead of\n{wanted:#}"
         ));
     }
+    outcome.pods.insert(name.clone(), created.body);
 }
 
 /// A Pod's spec without what differs from one creation to the next: the order of volumes and
 /// mounts, the name of the API server's token volume, and the life that is drawn for ours.
-fn comparable(pod: &Value) -> Value {
+pub(crate) fn comparable(pod: &Value) -> Value {
     let mut spec = pod["spec"].clone();
     let volumes = spec["volumes"].as_array().cloned().unwrap_or_default();
     let drawn = volumes.iter().filter_map(|volume| volume["name"].as_str());

@@ -1,74 +1,90 @@
-//! The injector on a real API server, with the rights that the chart gives it.
+//! The injector on a real API server, with the rights, webhooks and flags that the chart gives it.
 
-mod installation;
 mod load;
 
-use serde_json::json;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 use tests::control_plane::ControlPlane;
+use tests::injector::{Injector, Release, injected};
 use tests::wait;
 
-use self::installation::{Installation, PATIENCE, is_injected};
 use self::load::Load;
 
+const PATIENCE: Duration = Duration::from_mins(1);
 const ANNOTATED: [(&str, &str); 1] = [("caios.coreweave.com/inject", "true")];
+
+/// A release whose webhooks see a namespace of the test's own.
+fn release<'a>(cluster: &'a ControlPlane, prefix: &str) -> Release<'a> {
+    let target = cluster.namespace(prefix, &[]).unwrap();
+    Release::new(cluster, &target).unwrap()
+}
+
+/// Two replicas that start at the same time, when both are ready and called.
+fn two<'a>(release: &Release<'a>, flags: &[&str]) -> [Injector<'a>; 2] {
+    let mut replicas = [(); 2].map(|()| release.start(flags).unwrap());
+    for replica in &mut replicas {
+        replica.ready().unwrap();
+    }
+    release.called().unwrap();
+    replicas
+}
+
+fn metric(injector: &Injector<'_>, series: &str) -> f64 {
+    injector.admin().metric(series).unwrap()
+}
+
+/// What `/readyz` says: status and unmet conditions.
+fn readiness(injector: &Injector<'_>) -> (u16, String) {
+    let answer = injector.admin().get("/readyz").unwrap();
+    (answer.status, answer.body)
+}
+
+/// The authority in the Secret, in base64.
+fn authority(release: &Release<'_>) -> Value {
+    release.secret().unwrap()["ca.crt"].clone()
+}
 
 #[test]
 fn two_replicas_agree_on_one_authority_and_repair_its_bundle() {
-    let installed = Installation::new(ControlPlane::shared());
-    let replicas = [installed.spawn(&[]), installed.spawn(&[])];
-    let replicas = replicas.map(installation::Replica::ready);
-    let namespace = installed.namespace("two");
-    installed.until_called(&namespace);
-    assert!(installed.is_published());
+    let release = release(ControlPlane::shared(), "two");
+    let replicas = two(&release, &[]);
+    assert!(release.is_published().unwrap());
     let expiry = "caios_injector_certificate_expiry_timestamp_seconds";
-    let [one, other] = [&replicas[0], &replicas[1]].map(|replica| replica.metric(expiry));
+    let [one, other] = replicas.each_ref().map(|replica| metric(replica, expiry));
     assert!((one - other).abs() < f64::EPSILON, "{one} {other}");
 
-    let authority = installed.secret()["ca.crt"].clone();
-    let path = installed.configuration_path();
-    let mut configuration = installed.cluster.get(&path).unwrap().body;
-    for (entry, bundle) in [(0, json!(null)), (1, authority.clone())] {
-        configuration["webhooks"][entry]["clientConfig"]["caBundle"] = bundle;
-    }
-    let overwritten = json!({ "webhooks": configuration["webhooks"] });
-    installed
-        .cluster
-        .merge(&path, &overwritten)
-        .unwrap()
-        .accepted()
-        .unwrap();
+    let authority = authority(&release);
+    release.set_bundles([None, authority.as_str()]).unwrap();
     wait::until("caBundle is right again", PATIENCE, || {
-        installed.is_published()
+        release.is_published().unwrap()
     })
     .unwrap();
-    assert_eq!(
-        installed.secret()["ca.crt"],
-        authority,
-        "the authority stays"
-    );
+    assert_eq!(self::authority(&release), authority, "the authority stays");
     let repairs: f64 = replicas
         .iter()
-        .map(|replica| replica.metric("caios_injector_ca_bundle_repairs_total"))
+        .map(|replica| metric(replica, "caios_injector_ca_bundle_repairs_total"))
         .sum();
     assert!(repairs >= 2.0, "at first and now: {repairs}");
 }
 
 #[test]
 fn what_makes_no_sense_in_the_secret_is_replaced_without_a_lost_review() {
-    let installed = Installation::new(ControlPlane::shared());
-    let replica = installed.spawn(&["--certificate-lifetime=1h"]).ready();
-    let _second = installed.spawn(&["--certificate-lifetime=1h"]).ready();
-    let namespace = installed.namespace("garbage");
-    installed.until_called(&namespace);
-    let first = installed.secret()["tls.crt"].clone();
-    let load = Load::start(&installed, &namespace);
+    let release = release(ControlPlane::shared(), "garbage");
+    let [replica, _second] = two(&release, &["--certificate-lifetime=1h"]);
+    let first = release.secret().unwrap()["tls.crt"].clone();
+    let load = Load::start(&release);
 
     let garbage = json!({ "data": { "ca.crt": "Z2FyYmFnZQ==", "tls.key": null } });
-    let changed = installed.cluster.merge(&installed.secret_path(), &garbage);
-    changed.unwrap().accepted().unwrap();
+    let (cluster, secret) = (release.cluster(), release.secret_path().unwrap());
+    cluster
+        .merge(&secret, &garbage)
+        .unwrap()
+        .accepted()
+        .unwrap();
     wait::until("there is another certificate", PATIENCE, || {
-        let now = installed.secret()["tls.crt"].clone();
-        now.is_string() && now != first && installed.is_published()
+        let now = release.secret().unwrap()["tls.crt"].clone();
+        now.is_string() && now != first && release.is_published().unwrap()
     })
     .unwrap();
     wait::until("it is served", PATIENCE, || {
@@ -77,34 +93,31 @@ fn what_makes_no_sense_in_the_secret_is_replaced_without_a_lost_review() {
     .unwrap();
 
     // Deleted, and made again by the chart.
-    installed
-        .cluster
-        .delete(&installed.secret_path())
-        .unwrap()
-        .accepted()
-        .unwrap();
+    cluster.delete(&secret).unwrap().accepted().unwrap();
     wait::until("the log says what to do", PATIENCE, || {
         replica.log().contains("`helm upgrade` makes it again")
     })
     .unwrap();
-    installed.make_secret();
-    wait::until("it is full again", PATIENCE, || installed.is_published()).unwrap();
+    release.make_secret().unwrap();
+    wait::until("it is full again", PATIENCE, || {
+        release.is_published().unwrap()
+    })
+    .unwrap();
     load.end_without_failure();
     assert!(!replica.log().contains("PRIVATE KEY"));
 }
 
 #[test]
 fn certificate_and_authority_are_rotated_under_load_without_a_failed_review() {
-    let installed = Installation::new(ControlPlane::shared());
-    let short = ["--certificate-lifetime=10s", "--ca-lifetime=20s"];
-    let replicas = [installed.spawn(&short), installed.spawn(&short)];
-    let replicas = replicas.map(installation::Replica::ready);
-    let namespace = installed.namespace("rotated");
-    installed.until_called(&namespace);
-    let load = Load::start(&installed, &namespace);
-    let mut authorities = vec![installed.secret()["ca.crt"].clone()];
+    let release = release(ControlPlane::shared(), "rotated");
+    let replicas = two(
+        &release,
+        &["--certificate-lifetime=10s", "--ca-lifetime=20s"],
+    );
+    let load = Load::start(&release);
+    let mut authorities = vec![authority(&release)];
     wait::until("authorities have come and gone", 2 * PATIENCE, || {
-        let now = installed.secret()["ca.crt"].clone();
+        let now = authority(&release);
         if authorities.last() != Some(&now) {
             authorities.push(now);
         }
@@ -121,14 +134,12 @@ fn certificate_and_authority_are_rotated_under_load_without_a_failed_review() {
 
 #[test]
 fn without_an_injector_unlabelled_pods_start_and_labelled_ones_are_refused_with_a_message() {
-    let installed = Installation::new(ControlPlane::shared());
-    let namespace = installed.namespace("down");
-    let replica = installed.spawn(&[]).ready();
-    installed.until_called(&namespace);
-    replica.kill();
-    let started = installed.create(&namespace, "default", false).unwrap();
+    let release = release(ControlPlane::shared(), "down");
+    let mut replica = release.injector(&[]).unwrap();
+    replica.kill().unwrap();
+    let started = release.create("default", false).unwrap();
     assert_eq!(started.code, 201, "{}", started.message());
-    let refused = installed.create(&namespace, "default", true).unwrap();
+    let refused = release.create("default", true).unwrap();
     assert_eq!(refused.code, 500);
     let names = refused.message().contains("required.caios.coreweave.com");
     assert!(names, "{}", refused.message());
@@ -136,33 +147,28 @@ fn without_an_injector_unlabelled_pods_start_and_labelled_ones_are_refused_with_
 
 #[test]
 fn a_service_account_made_in_the_same_second_as_its_pod_is_always_seen() {
-    let installed = Installation::new(ControlPlane::shared());
-    let namespace = installed.namespace("fresh");
-    let _replica = installed.spawn(&[]).ready();
-    installed.until_called(&namespace);
+    let release = release(ControlPlane::shared(), "fresh");
+    let (cluster, namespace) = (release.cluster(), &release.target);
+    let _injector = release.injector(&[]).unwrap();
     for number in 0..100 {
         let name = format!("fresh-{number}");
         // Half of them are annotated by a second call, as `kubectl annotate` does.
         if number % 2 == 0 {
-            installed
-                .cluster
-                .service_account(&namespace, &name, &[])
-                .unwrap();
+            cluster.service_account(namespace, &name, &[]).unwrap();
         }
-        installed
-            .cluster
-            .service_account(&namespace, &name, &ANNOTATED)
+        cluster
+            .service_account(namespace, &name, &ANNOTATED)
             .unwrap();
-        let created = installed.create(&namespace, &name, false).unwrap();
-        assert!(is_injected(&created), "{name}: {}", created.message());
+        let created = release.create(&name, false).unwrap();
+        assert!(injected(&created.body), "{name}: {}", created.message());
     }
 }
 
 #[test]
 fn without_its_rights_the_injector_says_so_and_waits() {
-    let installed = Installation::new(ControlPlane::shared());
-    installed.forbid();
-    let replica = installed.spawn(&[]);
+    let release = release(ControlPlane::shared(), "forbidden");
+    release.forbid().unwrap();
+    let mut replica = release.start(&[]).unwrap();
     let rights = [
         "`serviceaccounts`",
         "`namespaces`",
@@ -174,40 +180,33 @@ fn without_its_rights_the_injector_says_so_and_waits() {
         rights.iter().all(|right| log.contains(right)) && log.contains("is forbidden")
     })
     .unwrap();
-    let (status, unmet) = replica.admin("/readyz");
+    let (status, unmet) = readiness(&replica);
     assert_eq!(status, 503);
     assert_eq!(
         unmet,
         "service accounts\nnamespaces\ncertificate\ncaBundle\n"
     );
-    assert_eq!(replica.admin("/livez").0, 200);
-    installed.allow();
-    let replica = replica.ready();
+    assert_eq!(replica.admin().get("/livez").unwrap().status, 200);
+    release.allow().unwrap();
+    replica.ready().unwrap();
 
     // Lost again: what it knows goes on to be served.
-    let namespace = installed.namespace("forbidden");
-    installed.until_called(&namespace);
-    installed
-        .cluster
-        .service_account(&namespace, "known", &ANNOTATED)
+    release.called().unwrap();
+    let (cluster, namespace) = (release.cluster(), &release.target);
+    cluster
+        .service_account(namespace, "known", &ANNOTATED)
         .unwrap();
-    assert!(is_injected(
-        &installed.create(&namespace, "known", false).unwrap()
-    ));
-    installed.forbid();
-    assert_eq!(replica.admin("/readyz").0, 200);
-    assert!(is_injected(
-        &installed.create(&namespace, "known", false).unwrap()
-    ));
+    assert!(injected(&release.create("known", false).unwrap().body));
+    release.forbid().unwrap();
+    assert_eq!(readiness(&replica).0, 200);
+    assert!(injected(&release.create("known", false).unwrap().body));
 }
 
 #[test]
 fn the_injector_outlives_the_api_server() {
     let cluster = ControlPlane::new().unwrap();
-    let installed = Installation::new(&cluster);
-    let replica = installed.spawn(&[]).ready();
-    let namespace = installed.namespace("restarted");
-    installed.until_called(&namespace);
+    let release = release(&cluster, "restarted");
+    let replica = release.injector(&[]).unwrap();
     cluster.stop_api_server();
     wait::until("the watch has failed", PATIENCE, || {
         replica
@@ -215,26 +214,25 @@ fn the_injector_outlives_the_api_server() {
             .contains("failed to watch every ServiceAccount")
     })
     .unwrap();
-    assert_eq!(replica.admin("/readyz").0, 200);
+    assert_eq!(readiness(&replica).0, 200);
     cluster.start_api_server().unwrap();
-    installed.until_called(&namespace);
+    release.called().unwrap();
     cluster
-        .service_account(&namespace, "after", &ANNOTATED)
+        .service_account(&release.target, "after", &ANNOTATED)
         .unwrap();
-    let created = installed.create(&namespace, "after", false).unwrap();
-    assert!(is_injected(&created), "{}", created.message());
+    let created = release.create("after", false).unwrap();
+    assert!(injected(&created.body), "{}", created.message());
 }
 
 #[test]
 fn a_roll_out_under_load_loses_no_review() {
-    let installed = Installation::new(ControlPlane::shared());
-    let namespace = installed.namespace("rolled");
-    let mut old = installed.spawn(&[]).ready();
-    installed.until_called(&namespace);
-    let load = Load::start(&installed, &namespace);
+    let release = release(ControlPlane::shared(), "rolled");
+    let mut old = release.injector(&[]).unwrap();
+    let load = Load::start(&release);
     for _ in 0..2 {
-        let new = installed.spawn(&[]).ready();
-        assert!(old.roll_out().success());
+        let mut new = release.start(&[]).unwrap();
+        new.ready().unwrap();
+        assert!(old.roll_out().unwrap().success());
         old = new;
     }
     load.end_without_failure();
@@ -242,42 +240,39 @@ fn a_roll_out_under_load_loses_no_review() {
 
 #[test]
 fn a_given_certificate_is_taken_over_when_its_files_change() {
-    let installed = Installation::new(ControlPlane::shared());
-    let files = installed.cluster.directory().join(&installed.webhooks);
+    let release = release(ControlPlane::shared(), "given");
+    let files = release.cluster().directory().join(&release.webhooks);
     std::fs::create_dir(&files).unwrap();
     let give = || {
-        let name = format!("caios-injector.{}.svc", installed.release);
+        let name = format!("caios-injector.{}.svc", release.namespace);
         let made = rcgen::generate_simple_self_signed([name]).unwrap();
         std::fs::write(files.join("tls.crt"), made.cert.pem()).unwrap();
         std::fs::write(files.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
-        installed.publish(&made.cert.pem());
+        let bundle = json!(k8s_openapi::ByteString(made.cert.pem().into()));
+        release.set_bundles([bundle.as_str(); 2]).unwrap();
     };
     give();
     let directory = format!("--certificate-directory={}", files.display());
-    let replica = installed
-        .spawn(&["--certificates=directory", &directory])
-        .ready();
-    let namespace = installed.namespace("given");
-    installed.until_called(&namespace);
+    let flags = ["--certificates=directory", &directory];
+    let injector = release.injector(&flags).unwrap();
     // The API server closes its connections to a webhook whose configuration has changed.
     give();
     wait::until("the second is served", PATIENCE, || {
-        replica.log().matches("serving a certificate").count() == 2
+        injector.log().matches("serving a certificate").count() == 2
     })
     .unwrap();
-    installed.until_called(&namespace);
-    assert!(!installed.secret().is_object(), "nothing is written");
+    release.called().unwrap();
+    assert_eq!(release.secret().unwrap(), Value::Null, "nothing is written");
 }
 
 #[test]
 fn hostile_clients_and_huge_reviews_stop_no_review() {
-    let installed = Installation::new(ControlPlane::shared());
-    let replica = installed.spawn(&["--max-review-bytes=65536"]).ready();
-    let namespace = installed.namespace("hostile");
-    installed.until_called(&namespace);
-    let load = Load::start(&installed, &namespace);
-    let address = replica.listen;
-    let held = installed.cluster.run(async move {
+    let release = release(ControlPlane::shared(), "hostile");
+    let replica = release.injector(&["--max-review-bytes=65536"]).unwrap();
+    let load = Load::start(&release);
+    let address = replica.address();
+    let cluster = release.cluster();
+    let held = cluster.run(async move {
         let mut held = Vec::new();
         for number in 0..200 {
             let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -289,11 +284,11 @@ fn hostile_clients_and_huge_reviews_stop_no_review() {
         }
         held
     });
-    let huge = installed.cluster.create(&json!({
+    let huge = cluster.create(&json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "namespace": namespace,
+            "namespace": release.target,
             "name": "huge",
             "annotations": { "example.com/large": "x".repeat(100_000) },
         },
@@ -301,22 +296,21 @@ fn hostile_clients_and_huge_reviews_stop_no_review() {
     }));
     let huge = huge.unwrap();
     assert_eq!(huge.code, 201, "an optional Pod starts: {}", huge.message());
-    assert!(!is_injected(&huge));
+    assert!(!injected(&huge.body));
     let too_large = r#"caios_injector_reviews_total{decision="too_large"}"#;
-    assert!(replica.metric(too_large) >= 1.0);
+    assert!(metric(&replica, too_large) >= 1.0);
     wait::until("failed handshakes are counted", PATIENCE, || {
-        replica.metric("caios_injector_handshake_failures_total") >= 60.0
+        metric(&replica, "caios_injector_handshake_failures_total") >= 60.0
     })
     .unwrap();
     load.end_without_failure();
-    installed.cluster.run(async move { drop(held) });
+    cluster.run(async move { drop(held) });
 }
 
 #[test]
 fn five_thousand_service_accounts_take_little_memory() {
-    let installed = Installation::new(ControlPlane::shared());
-    let namespace = installed.namespace("many");
-    let (cluster, into) = (installed.cluster, namespace.clone());
+    let release = release(ControlPlane::shared(), "many");
+    let (cluster, into) = (release.cluster(), release.target.clone());
     let client = cluster.client();
     cluster.run(async move {
         let accounts: kube::Api<k8s_openapi::api::core::v1::ServiceAccount> =
@@ -340,9 +334,9 @@ fn five_thousand_service_accounts_take_little_memory() {
                 .unwrap();
         }
     });
-    let replica = installed.spawn(&[]).ready();
-    assert!(replica.metric("caios_injector_serviceaccounts") >= 5_000.0);
-    let resident = replica.metric("process_resident_memory_bytes") / 1e6;
-    println!("resident with 5,000 ServiceAccounts: {resident:.1} MB");
+    let mut replica = release.start(&[]).unwrap();
+    replica.ready().unwrap();
+    assert!(metric(&replica, "caios_injector_serviceaccounts") >= 5_000.0);
+    let resident = metric(&replica, "process_resident_memory_bytes") / 1e6;
     assert!(resident < 64.0, "{resident} MB");
 }

@@ -7,15 +7,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::control_plane::{ADDRESS, ControlPlane, Helm, ISSUER};
+use tests::chart::NAMESPACE;
+use tests::control_plane::{ControlPlane, Helm, ISSUER};
+use tests::injector::{Release, injected};
 use tests::node::{IN_CLUSTER, NODE_NAME, Node};
 use tests::pod::Identity;
-use tests::server::Server;
-use tests::{binaries, http, tools, wait};
+use tests::{tools, wait};
 
 const README: &str = include_str!("../../README.md");
-/// The namespace of the tutorial's `helm install`.
-const RELEASE: &str = "pod-identity-webhook";
 
 /// The commands of one step, which begins with this heading.
 fn commands(heading: &str) -> String {
@@ -43,15 +42,11 @@ impl<'a> Shell<'a> {
     fn new(cluster: &'a ControlPlane, helm: Helm) -> Self {
         let programs = cluster.directory().join("programs");
         std::fs::create_dir(&programs).unwrap();
-        let name = match helm {
-            Helm::V3 => "helm3",
-            Helm::V4 => "helm4",
-        };
         let link = |from: &str, to| {
             let program = tools::program("helm", from).unwrap();
             symlink(program.canonicalize().unwrap(), programs.join(to)).unwrap();
         };
-        link(name, "helm");
+        link(helm.program(), "helm");
         link("kubectl", "kubectl");
         Self { cluster, programs }
     }
@@ -70,67 +65,6 @@ impl<'a> Shell<'a> {
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap());
         self.cluster.printed(shell).unwrap()
     }
-}
-
-/// The first object of a kind in the release's namespace that has this component's label.
-fn object(cluster: &ControlPlane, collection: &str, component: &str) -> Value {
-    let path = format!("{collection}?labelSelector=app.kubernetes.io/component={component}");
-    let list = cluster.get(&path).unwrap().accepted().unwrap().body;
-    list["items"][0].clone()
-}
-
-/// Starts the injector with what the Deployment's container says, where the Service finds it.
-fn injector(cluster: &ControlPlane) -> Server {
-    let collection = format!("/apis/apps/v1/namespaces/{RELEASE}/deployments");
-    let deployment = object(cluster, &collection, "injector");
-    let spec = &deployment["spec"]["template"]["spec"];
-    let container = &spec["containers"][0];
-    let account = spec["serviceAccountName"].as_str().unwrap();
-    let own = cluster.service_account_directory(RELEASE, account).unwrap();
-    let kubeconfig = cluster
-        .kubeconfig_with_token_file(&own.join("token"))
-        .unwrap();
-    let mut command = Command::new(binaries::injector());
-    let words = |field: &str| container[field].as_array().cloned().unwrap_or_default();
-    assert_eq!(words("command"), [json!("/caios-injector")]);
-    command.args(words("args").iter().map(|word| word.as_str().unwrap()));
-    command
-        .arg(format!("--service-account-directory={}", own.display()))
-        .env("KUBECONFIG", kubeconfig);
-    let log = cluster.directory().join("injector.log");
-    let mut running = Server::spawn(cluster.network(), &command, &log).unwrap();
-
-    let services = format!("/api/v1/namespaces/{RELEASE}/services");
-    let service = object(cluster, &services, "injector");
-    let port = |name: &str| {
-        let ports = words("ports");
-        let port = ports.iter().find(|port| port["name"] == name).unwrap();
-        u16::try_from(port["containerPort"].as_u64().unwrap()).unwrap()
-    };
-    cluster
-        .create(&json!({
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": "injector",
-                "namespace": RELEASE,
-                "labels": { "kubernetes.io/service-name": service["metadata"]["name"] },
-            },
-            "addressType": "IPv4",
-            "endpoints": [{ "addresses": [ADDRESS.to_string()] }],
-            "ports": [{ "name": service["spec"]["ports"][0]["name"], "port": port("webhook") }],
-        }))
-        .unwrap()
-        .accepted()
-        .unwrap();
-    let admin = (ADDRESS, port("admin")).into();
-    running
-        .until("is ready", Duration::from_secs(60), || {
-            let asked = cluster.run(http::get(admin, "/readyz", None));
-            asked.is_ok_and(|answer| answer.status == 200)
-        })
-        .unwrap();
-    running
 }
 
 /// Plays the kubelet of the tutorial's Pod: its token, its init container, an SDK's request.
@@ -153,7 +87,7 @@ fn run_on_a_node(cluster: &ControlPlane, pod: &Value) {
     let keys = cluster.get("/openid/v1/jwks").unwrap().body.to_string();
     node.standin().federate(ISSUER, ISSUER, &keys).unwrap();
     let own = cluster
-        .service_account_directory(RELEASE, "caios-agent")
+        .service_account_directory(NAMESPACE, "caios-agent")
         .unwrap();
     let mut arguments = node.cluster_arguments(&own);
     arguments.push(format!("--audience={audience}"));
@@ -185,11 +119,11 @@ fn play(helm: Helm) {
     let issuer = discovery["issuer"].as_str().unwrap();
     shell.step("3. Annotate a ServiceAccount");
 
-    let injector = injector(&cluster);
+    let injector = Release::installed(&cluster, NAMESPACE).unwrap();
     // The API server takes a moment to learn of a new `caBundle`.
     let test = commands("5. Run and verify");
     assert!(test.contains("kind: Pod"));
-    wait::until("the webhook is called", Duration::from_secs(60), || {
+    wait::until("the webhook is called", Duration::from_mins(1), || {
         let probe = json!({
             "apiVersion": "v1",
             "kind": "Pod",
@@ -201,7 +135,7 @@ fn play(helm: Helm) {
         });
         cluster
             .create_dry(&probe)
-            .is_ok_and(|answer| answer.body["spec"]["initContainers"].is_array())
+            .is_ok_and(|answer| injected(&answer.body))
     })
     .unwrap();
     let printed = shell.step("5. Run and verify");

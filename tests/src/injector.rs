@@ -1,33 +1,29 @@
-//! The injector as a child process, registered at a control plane as the chart does it.
+//! The injector as the chart installs it, on a real control plane: with the rights, the webhooks
+//! and the flags that Helm renders. No kubelet runs there, so injectors are child processes.
 
-mod objects;
+mod flags;
+mod pod;
+mod published;
+mod rendered;
+mod running;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
-use shared::contract;
+use serde_json::Value;
 
-use crate::admin::Admin;
-use crate::binaries;
-use crate::control_plane::{ADDRESS, ControlPlane};
-use crate::server::Server;
+use crate::control_plane::{Answer, ControlPlane};
 use crate::wait;
 
-/// The Secret with the certificate, in the release's namespace.
-pub const SECRET: &str = "caios-injector-certificate";
-/// The Service that the API server calls.
-pub const SERVICE: &str = "caios-injector";
-/// The ServiceAccount that the injector runs as.
-pub const SERVICE_ACCOUNT: &str = "caios-injector";
+pub use pod::{injected, pod};
+pub use running::Injector;
+
 /// The image in the Pods.
 pub const IMAGE: &str = "registry.invalid/caios-agent:test";
 
-/// How long each part may take, on a machine that is busy with others.
-const START: Duration = Duration::from_secs(90);
+/// How long a process may take to start, and the API server to see a webhook.
+const START: Duration = Duration::from_mins(1);
 
 /// What the chart installs around injectors, for the Pods of one namespace.
 pub struct Release<'a> {
@@ -36,10 +32,13 @@ pub struct Release<'a> {
     pub namespace: String,
     /// The namespace whose Pods they review.
     pub target: String,
-    /// The name of the webhook configuration.
+    /// The name of what has no namespace: the webhook configuration, the rights.
     pub webhooks: String,
-    service_account: PathBuf,
-    kubeconfig: PathBuf,
+    /// The token of the injectors' ServiceAccount.
+    token: PathBuf,
+    objects: Vec<Value>,
+    service: Value,
+    flags: Vec<String>,
 }
 
 impl<'a> Release<'a> {
@@ -47,89 +46,97 @@ impl<'a> Release<'a> {
     /// webhooks are for the Pods of `target` alone.
     ///
     /// # Errors
-    /// When the API server refuses.
+    /// When Helm fails or the API server refuses.
     pub fn new(cluster: &'a ControlPlane, target: &str) -> anyhow::Result<Self> {
         let namespace = cluster.namespace("caios-system", &[])?;
-        cluster.service_account(&namespace, SERVICE_ACCOUNT, &[])?;
         let webhooks = namespace.clone();
-        for object in objects::all(&namespace, target, &webhooks) {
-            cluster.apply(&object)?.accepted()?;
+        let rendered = rendered::objects(&namespace, &webhooks, target)?;
+        let (deployments, objects): (Vec<_>, Vec<_>) = rendered
+            .into_iter()
+            .partition(|object| object["kind"] == "Deployment");
+        let deployment = deployments.first().context("the chart has a Deployment")?;
+        for object in &objects {
+            cluster.apply(object)?.accepted()?;
         }
-        let service_account = cluster.service_account_directory(&namespace, SERVICE_ACCOUNT)?;
-        let kubeconfig = cluster.kubeconfig_with_token_file(&service_account.join("token"))?;
+        let service = objects.iter().find(|object| object["kind"] == "Service");
+        let account = flags::service_account(deployment)?;
+        let own = cluster.service_account_directory(&namespace, account)?;
         Ok(Self {
             cluster,
+            flags: flags::of(deployment, &own)?,
+            token: own.join("token"),
             namespace,
             target: target.to_owned(),
             webhooks,
-            service_account,
-            kubeconfig,
+            service: service.context("the chart has a Service")?.clone(),
+            objects,
         })
     }
 
-    /// The flags of an injector with a managed certificate.
-    pub fn arguments(&self) -> Vec<String> {
-        let directory = self.service_account.display().to_string();
-        [
-            ("--image", IMAGE),
-            ("--region", "us-east-04a"),
-            ("--namespace", &self.namespace),
-            ("--webhook-configuration", &self.webhooks),
-            ("--certificates", "managed"),
-            ("--certificate-secret", SECRET),
-            ("--service", SERVICE),
-            ("--service-account-directory", &directory),
-        ]
-        .into_iter()
-        .flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()])
-        .collect()
+    /// Starts the injector of a release that Helm has installed in `namespace`, with the flags of
+    /// its Deployment, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When there is no such release, or it does not become ready.
+    pub fn installed(cluster: &'a ControlPlane, namespace: &str) -> anyhow::Result<Injector<'a>> {
+        let object = |collection: &str| {
+            let label = "app.kubernetes.io/component=injector";
+            let path = format!("{collection}?labelSelector={label}");
+            let list = cluster.get(&path)?.accepted()?.body;
+            let found = list.pointer("/items/0").cloned();
+            found.with_context(|| format!("no object of the injector in {collection}"))
+        };
+        let deployment = object(&format!("/apis/apps/v1/namespaces/{namespace}/deployments"))?;
+        let service = object(&format!("/api/v1/namespaces/{namespace}/services"))?;
+        let account = flags::service_account(&deployment)?;
+        let own = cluster.service_account_directory(namespace, account)?;
+        let flags = flags::of(&deployment, &own)?;
+        let mut injector = Injector::spawn(cluster, &own.join("token"), &flags, &service)?;
+        injector.ready()?;
+        Ok(injector)
     }
 
-    /// Starts an injector with further flags behind the Service, and waits until it is ready and
-    /// the API server calls it.
+    /// The control plane.
+    pub fn cluster(&self) -> &'a ControlPlane {
+        self.cluster
+    }
+
+    /// The flags of the chart's Deployment, each with its value behind it.
+    pub fn arguments(&self) -> Vec<String> {
+        flags::pairs(&self.flags)
+    }
+
+    /// Starts an injector with `further` in place of the chart's flags of the same names, and waits
+    /// until it is ready and the API server calls it.
     ///
     /// # Errors
     /// When it does not become ready, or is not called; the error shows the end of its log.
     pub fn injector(&self, further: &[&str]) -> anyhow::Result<Injector<'a>> {
-        let mut arguments = self.arguments();
-        arguments.extend(further.iter().map(|&argument| argument.to_owned()));
-        let mut injector = self.spawn(&arguments)?;
+        let mut injector = self.start(further)?;
         injector.ready()?;
         self.called()?;
         Ok(injector)
     }
 
-    /// Starts an injector with exactly these flags and its addresses, puts it behind the Service,
-    /// and waits for nothing.
+    /// Starts an injector with `further` in place of the chart's flags of the same names, behind
+    /// the Service, and waits for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&self, further: &[&str]) -> anyhow::Result<Injector<'a>> {
+        let mut arguments: Vec<String> = further.iter().map(|&word| word.to_owned()).collect();
+        arguments.extend(self.arguments());
+        self.spawn(&arguments)
+    }
+
+    /// As [`start`](Self::start), with all flags: one of [`arguments`](Self::arguments) gives way
+    /// to another value of the same name.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(&self, arguments: &[String]) -> anyhow::Result<Injector<'a>> {
-        let (port, admin_port) = (self.cluster.port(), self.cluster.port());
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin_port));
-        let mut command = Command::new(binaries::injector());
-        command.env_clear().env("KUBECONFIG", &self.kubeconfig);
-        command.arg("run").args(arguments);
-        command.arg(format!("--listen={ADDRESS}:{port}"));
-        command.arg(format!("--admin-listen={admin}"));
-        let network = self.cluster.network();
-        let log = self
-            .cluster
-            .directory()
-            .join(format!("injector-{port}.log"));
-        let server = Server::spawn(network, &command, &log)?;
-        let slice = objects::endpoint_slice(&self.namespace, port);
-        let slice = self.cluster.apply(&slice)?.accepted()?;
-        Ok(Injector {
-            cluster: self.cluster,
-            server,
-            admin: Admin::new(network, admin),
-            slice: format!(
-                "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/{}",
-                self.namespace,
-                slice.string("/metadata/name")
-            ),
-        })
+        let flags = flags::merged(arguments, &self.flags);
+        Injector::spawn(self.cluster, &self.token, &flags, &self.service)
     }
 
     /// Waits until a Pod that must have credentials gets them: the API server has seen the
@@ -138,16 +145,7 @@ impl<'a> Release<'a> {
     /// # Errors
     /// When it does not happen in time; the error has the last answer.
     pub fn called(&self) -> anyhow::Result<()> {
-        let pod = json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "namespace": self.target,
-                "generateName": "probe-",
-                "labels": { contract::REQUIRED_LABEL: "true" },
-            },
-            "spec": { "containers": [{ "name": "main", "image": "app.invalid/app" }] },
-        });
+        let pod = pod(&self.target, "default", true);
         let mut last = String::new();
         wait::until("the API server calls the injector", START, || {
             let answer = self.cluster.create_dry(&pod);
@@ -160,74 +158,13 @@ impl<'a> Release<'a> {
         })
         .with_context(|| format!("the last answer to a Pod: {last}"))
     }
-}
 
-/// Whether a Pod has our init container.
-pub fn injected(pod: &Value) -> bool {
-    let containers = pod
-        .pointer("/spec/initContainers")
-        .and_then(Value::as_array);
-    let mut names = containers
-        .into_iter()
-        .flatten()
-        .map(|container| &container["name"]);
-    names.any(|name| name == contract::ENROLL_CONTAINER)
-}
-
-/// A running injector. Killed when dropped.
-pub struct Injector<'a> {
-    cluster: &'a ControlPlane,
-    server: Server,
-    admin: Admin,
-    slice: String,
-}
-
-impl Injector<'_> {
-    /// Waits until it is ready.
+    /// Creates a Pod in the reviewed namespace; a required one has the label.
     ///
     /// # Errors
-    /// When it ends or is not ready in time; the error shows the end of its log.
-    pub fn ready(&mut self) -> anyhow::Result<()> {
-        let admin = &self.admin;
-        self.server.until("is ready", START, || admin.ready())
-    }
-
-    /// Its admin port.
-    pub fn admin(&self) -> &Admin {
-        &self.admin
-    }
-
-    /// What it has written so far.
-    pub fn log(&self) -> String {
-        self.server.log()
-    }
-
-    /// The process id.
-    pub fn id(&self) -> u32 {
-        self.server.id()
-    }
-
-    /// Takes it out of the Service, as Kubernetes does when its Pod is to end or is not ready.
-    ///
-    /// # Errors
-    /// When the API server refuses.
-    pub fn withdraw(&self) -> anyhow::Result<()> {
-        self.cluster.delete(&self.slice)?.accepted()?;
-        Ok(())
-    }
-
-    /// Asks it to end, and waits.
-    ///
-    /// # Errors
-    /// When it does not end in time.
-    pub fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
-        self.server.terminate()
-    }
-}
-
-impl Drop for Injector<'_> {
-    fn drop(&mut self) {
-        // A control plane that is gone has no endpoints either.
-        let _ = self.withdraw();
+    /// When the API server does not answer.
+    pub fn create(&self, service_account: &str, required: bool) -> anyhow::Result<Answer> {
+        let pod = pod(&self.target, service_account, required);
+        self.cluster.create(&pod)
     }
 }

@@ -97,11 +97,28 @@ impl Server {
     /// # Errors
     /// When it does not end in time.
     pub fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
-        kill(
-            Pid::from_raw(i32::try_from(self.child.id())?),
-            Signal::SIGTERM,
-        )?;
+        self.ask_to_end()?;
         self.ended()
+    }
+
+    /// Asks it to end, and does not wait.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn ask_to_end(&self) -> anyhow::Result<()> {
+        let id = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(id, Signal::SIGTERM)?;
+        Ok(())
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Waits until it has ended.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::builder::ValueParser;
 use url::Url;
 
+use crate::telemetry::{self, Format, Log};
+
 /// A flag's value as far as it can be read alone: the value, or the text and what is wrong with it.
 ///
 /// clap stops at the first value that does not parse; with this it never has to.
@@ -126,6 +128,17 @@ impl Problems {
         }
         #[expect(clippy::expect_used, reason = "a constant that a test parses")]
         Url::parse(Self::NOWHERE).expect("the URL is valid")
+    }
+
+    /// What `--log` and `--log-format` give.
+    pub fn log(&mut self, filter: &str, format: Format) -> Log {
+        if let Err(error) = telemetry::check(filter) {
+            self.add(format!("`--log` is `{filter}`: {error}"));
+        }
+        Log {
+            filter: filter.to_owned(),
+            format,
+        }
     }
 
     /// Values that are given must say something: an environment variable may be set to nothing.

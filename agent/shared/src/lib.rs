@@ -17,6 +17,8 @@ pub mod enrolment;
 #[cfg(feature = "server")]
 pub mod flags;
 #[cfg(feature = "server")]
+pub mod metrics;
+#[cfg(feature = "server")]
 pub mod parts;
 #[cfg(feature = "server")]
 pub mod process;

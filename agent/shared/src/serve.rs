@@ -1,7 +1,8 @@
 //! Serves HTTP/1 on a listener that hostile clients reach: bounded in connections, bytes and time.
 //!
 //! [`serve`] owns one listener and its connections. It never refuses a connection and never ends
-//! because of one: at a limit, clients wait in the listener's backlog. It reads no request body.
+//! because of one: at a limit, clients wait in the listener's backlog. It reads no request body: that
+//! is for the service, which bounds it.
 
 mod accept;
 mod connection;
@@ -74,6 +75,23 @@ pub struct Counters {
     pub accept_errors: IntCounter,
     /// Log lines held back.
     pub suppressed_log_lines: IntCounter,
+}
+
+impl Counters {
+    /// For a server beside the one that is counted: its connections and pauses count nowhere, its
+    /// failures do.
+    ///
+    /// # Errors
+    /// Never, in fact: only the names of metrics could be wrong.
+    pub fn beside(&self) -> Result<Self, prometheus::Error> {
+        let unseen = || IntCounter::new("unseen", "Not registered.");
+        Ok(Self {
+            connections: IntGauge::new("unseen", "Not registered.")?,
+            listener_pauses: unseen()?,
+            total_pauses: unseen()?,
+            ..self.clone()
+        })
+    }
 }
 
 /// The connections that all listeners share. A cheap clone.

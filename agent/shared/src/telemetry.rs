@@ -4,6 +4,7 @@ mod throttle;
 
 use std::panic;
 
+use clap::ValueEnum;
 use prometheus::IntCounter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -11,12 +12,21 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub use throttle::Throttle;
 
 /// The form of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// A filter in the syntax of `tracing_subscriber::EnvFilter`.
+    pub filter: String,
+    /// The form of a line.
+    pub format: Format,
 }
 
 /// Why logging could not be set up.
@@ -35,15 +45,15 @@ pub enum Error {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Starts to log to standard output the lines that `filter` lets pass, in the syntax of
-/// `EnvFilter`. The environment is not read.
+/// Starts to log to standard output the lines that the filter lets pass. The environment is not
+/// read.
 ///
 /// # Errors
 /// [`Error::Filter`] where the filter cannot be parsed, [`Error::Twice`] where logging is set up.
-pub fn init(filter: &str, format: Format) -> Result<(), Error> {
-    let parsed = parse(filter)?;
+pub fn init(log: &Log) -> Result<(), Error> {
+    let parsed = parse(&log.filter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(parsed);
-    match format {
+    match log.format {
         Format::Json => lines.json().flatten_event(true).finish().try_init()?,
         Format::Text => lines.with_ansi(false).finish().try_init()?,
     }

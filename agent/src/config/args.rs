@@ -10,6 +10,7 @@ use shared::contract;
 
 use crate::enrolment::Mode;
 use shared::flags::{Flag, count, duration, parsed};
+use shared::telemetry::Format;
 
 /// Where the issuer's public keys come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -238,7 +239,7 @@ pub struct RunArgs {
         default_value = "json",
         help_heading = "Log"
     )]
-    pub log_format: LogFormat,
+    pub log_format: Format,
     /// What is logged: a level (error, warn, info, debug, trace) or a filter such as
     /// `info,agent::cache=debug`.
     #[arg(
@@ -249,13 +250,4 @@ pub struct RunArgs {
         help_heading = "Log"
     )]
     pub log: String,
-}
-
-/// Form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// Text for people.
-    Text,
 }

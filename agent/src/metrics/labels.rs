@@ -1,40 +1,10 @@
 //! The fixed sets that label values come from.
 
-/// One label: its name, its values, and their text.
-pub trait Label: Copy + 'static {
-    /// The label's name.
-    const NAME: &'static str;
-    /// Every value, each at its [`index`](Self::index).
-    const ALL: &'static [Self];
-    /// The value's place in [`ALL`](Self::ALL).
-    fn index(self) -> usize;
-    /// The value's text.
-    fn text(self) -> &'static str;
-}
-
-/// Declares a label: an enum and its texts, in one place.
-macro_rules! label {
-    ($(#[$doc:meta])* $name:ident = $label:literal { $($(#[$vdoc:meta])* $value:ident => $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$vdoc])* $value,)+ }
-
-        impl Label for $name {
-            const NAME: &'static str = $label;
-            const ALL: &'static [Self] = &[$(Self::$value,)+];
-            fn index(self) -> usize {
-                self as usize
-            }
-            fn text(self) -> &'static str {
-                match self { $(Self::$value => $text,)+ }
-            }
-        }
-    };
-}
+use shared::label;
 
 label! {
     /// What became of a credential request.
-    Outcome = "outcome" {
+    pub Outcome = "outcome" {
         /// Answered from memory.
         Hit => "hit",
         /// Answered by the exchange that this request started.
@@ -54,7 +24,7 @@ label! {
 
 label! {
     /// The form of the exchange.
-    Method = "method" {
+    pub Method = "method" {
         /// `POST …/oidc`: a chosen lifetime.
         Post => "post",
         /// `GET …/oidc/{orgId}`: 15 minutes.
@@ -64,7 +34,7 @@ label! {
 
 label! {
     /// How a call to CoreWeave's API ended.
-    ExchangeOutcome = "outcome" {
+    pub ExchangeOutcome = "outcome" {
         /// Credentials came back.
         Success => "success",
         /// 400, 401, 403 or 404: final for this token.
@@ -81,7 +51,7 @@ label! {
 
 label! {
     /// How a background renewal ended.
-    RenewalOutcome = "outcome" {
+    pub RenewalOutcome = "outcome" {
         /// Fresher credentials are in memory.
         Renewed => "renewed",
         /// It failed; the old credentials stay until they expire.
@@ -93,7 +63,7 @@ label! {
 
 label! {
     /// How the check of a service account token ended.
-    TokenOutcome = "outcome" {
+    pub TokenOutcome = "outcome" {
         /// Verified by its signature.
         Verified => "verified",
         /// Verified before; the memory of that still holds.
@@ -109,7 +79,7 @@ label! {
 
 label! {
     /// How a load of the issuer's key set ended.
-    JwksOutcome = "outcome" {
+    pub JwksOutcome = "outcome" {
         /// A key set was loaded.
         Success => "success",
         /// It failed; the last good set stays.
@@ -119,7 +89,7 @@ label! {
 
 label! {
     /// How a listener reaches its workloads.
-    Delivery = "delivery" {
+    pub Delivery = "delivery" {
         /// A listener in a Pod's network namespace.
         Handoff => "handoff",
         /// `agent.sock`.
@@ -129,7 +99,7 @@ label! {
 
 label! {
     /// How an enrolment ended.
-    EnrolmentOutcome = "outcome" {
+    pub EnrolmentOutcome = "outcome" {
         /// A new listener.
         Enrolled => "enrolled",
         /// The listener was there already.
@@ -147,7 +117,7 @@ label! {
 
 label! {
     /// Which limit made a listener pause.
-    AcceptLimit = "limit" {
+    pub AcceptLimit = "limit" {
         /// The connections of all listeners.
         Total => "total",
         /// The connections of one listener.

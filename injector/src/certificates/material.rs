@@ -126,12 +126,20 @@ pub(super) fn take(
             (first.collect(), old.authority_key.clone(), None)
         }
     };
+    let is_made = certificate.is_some();
     let (certificate, key) = match (certificate, material) {
         (Some(made), _) => (to_pem([&made.certificate]), made.key),
         (None, Some(old)) => (old.certificate.clone(), old.key.clone()),
         (None, None) => return Ok(None),
     };
     let material = Material::new(authorities, authority_key, certificate, key, &names)?;
+    // Written, it would be renewed at once, again and again.
+    anyhow::ensure!(
+        !is_made || material.facts.signed_by == Some(0),
+        "a certificate for `{}` is not accepted by who trusts the first of `ca.crt`: check `--service`, \
+         or empty the Secret, and a new authority is made",
+        names.join("`, `")
+    );
     Ok(Some(material))
 }
 

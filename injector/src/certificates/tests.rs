@@ -226,6 +226,20 @@ fn a_secret_that_is_half_written_or_foreign_is_of_no_use() {
     assert_eq!(read.facts().signed_by, None);
 }
 
+#[test]
+fn a_certificate_that_nobody_would_accept_is_an_error_and_no_endless_renewal() {
+    let settings = config::Managed {
+        service: "a".repeat(64),
+        ..settings()
+    };
+    let old = made(Step::Start, None, start());
+    for (step, old) in [(Step::Start, None), (Step::Renew, Some(&old))] {
+        let taken = take(step, old, &[], &settings, start());
+        let error = taken.map(|_made| ()).unwrap_err().to_string();
+        assert!(error.contains("`--service`"), "{error}");
+    }
+}
+
 fn webhooks(bundles: [&str; 2]) -> MutatingWebhookConfiguration {
     let entry = |(place, bundle): (usize, &str)| {
         json!({

@@ -8,8 +8,9 @@ use std::time::Duration;
 use clap::Args;
 use shared::contract;
 use shared::flags::{Flag, count, duration, parsed};
+use shared::telemetry::Format;
 
-use super::choices::{CertificatesFlag, DeliveryFlag, LogFormat, ModeFlag, PullFlag};
+use super::choices::{CertificatesFlag, DeliveryFlag, ModeFlag, PullFlag};
 
 /// Every flag of `caios-injector run`, as given. [`Config`](super::Config) is what is made of it.
 #[derive(Args, Clone, Debug)]
@@ -251,7 +252,7 @@ pub struct RunArgs {
         value_enum,
         help_heading = "Log"
     )]
-    pub log_format: LogFormat,
+    pub log_format: Format,
     /// What is logged: a level (error, warn, info, debug, trace) or a filter such as
     /// `info,injector::route=debug`.
     #[arg(

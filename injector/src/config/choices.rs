@@ -75,12 +75,3 @@ pub enum CertificatesFlag {
     /// Read from `--certificate-directory`.
     Directory,
 }
-
-/// `--log-format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// Text for people.
-    Text,
-}

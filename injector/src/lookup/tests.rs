@@ -1,9 +1,14 @@
 //! A scripted API behind kube's own client; time is paused.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{Full, StreamBody};
+use hyper::body::Frame;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PartialObjectMeta;
@@ -22,13 +27,16 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
-/// An API that counts its calls and answers, when it may, what `answer` says.
+/// An API that counts its calls and answers, when it may, what `answer` says; [`LOST`] is none.
 struct Script {
     calls: AtomicUsize,
     may: Notify,
     answer: fn(usize) -> (u16, Value),
     holds: bool,
 }
+
+/// The code of a call whose connection breaks off.
+const LOST: u16 = 0;
 
 fn found(annotations: &Value) -> (u16, Value) {
     let metadata = json!({ "namespace": "n", "name": "app", "annotations": annotations });
@@ -75,6 +83,10 @@ impl Script {
                     api.may.notified().await;
                 }
                 let (code, body) = (api.answer)(call);
+                if code == LOST {
+                    let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+                    return Err(kube::Error::Service(reset.into()));
+                }
                 let response = hyper::Response::builder().status(code);
                 Ok::<_, kube::Error>(
                     response
@@ -239,6 +251,31 @@ async fn no_such_object_is_an_answer_and_a_refusal_is_an_error_that_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_got_lost_on_its_way_is_asked_again_and_what_was_refused_is_not() {
+    let answer = |call| {
+        if call < 2 {
+            (LOST, Value::Null)
+        } else {
+            annotated()
+        }
+    };
+    let (script, lookup) = Script::lookup(answer, false);
+    assert_eq!(find(&lookup).await.unwrap(), (Some(true), Source::Api));
+    assert_eq!(script.calls(), 3);
+
+    let (script, lookup) = Script::lookup(|_call| (LOST, Value::Null), false);
+    let started = Instant::now();
+    let error = find(&lookup).await.unwrap_err().to_string();
+    assert!(error.contains("connection reset"), "{error}");
+    assert!(started.elapsed() < DEADLINE);
+    assert_eq!(script.calls(), 4);
+
+    let (script, lookup) = Script::lookup(|_call| refused(403, "no right to get"), false);
+    find(&lookup).await.unwrap_err();
+    assert_eq!(script.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_that_would_lead_elsewhere_is_asked_of_nobody() {
     let (script, lookup) = Script::lookup(|_call| annotated(), false);
     for key in [
@@ -272,6 +309,39 @@ async fn memory_follows_the_watch_within_its_bound() {
     assert_eq!(find(&lookup).await.unwrap().1, Source::Cache);
     lookup.memory.apply(Event::InitDone);
     assert_eq!(lookup.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_whose_api_server_has_vanished_is_soon_followed_by_another() {
+    let watches = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&watches);
+    let service = tower::service_fn(move |request: hyper::Request<Body>| {
+        let list = json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList",
+            "metadata": { "resourceVersion": "1" }, "items": [],
+        });
+        let body = if request
+            .uri()
+            .query()
+            .is_some_and(|query| query.contains("watch=true"))
+        {
+            seen.fetch_add(1, Ordering::Relaxed);
+            let silence = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+            BoxBody::new(StreamBody::new(silence))
+        } else {
+            BoxBody::new(Full::new(Bytes::from(list.to_string())))
+        };
+        async { Ok::<_, kube::Error>(hyper::Response::new(body)) }
+    });
+    let client = kube::Client::new(service, "default");
+    let lookup: Arc<Lookup<ServiceAccounts>> = Lookup::new(client, 3, Clock::anchored(now()));
+    let lost = prometheus::IntCounter::new("lost", "Not registered.").unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let watching = lookup.keep(lost, stop);
+    let three_minutes = Duration::from_mins(3);
+    assert!(tokio::time::timeout(three_minutes, watching).await.is_err());
+    assert!(lookup.is_synced());
+    assert!(watches.load(Ordering::Relaxed) >= 3);
 }
 
 #[test]

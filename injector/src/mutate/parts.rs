@@ -9,6 +9,7 @@ use shared::contract::{
 
 use super::container::Container;
 use super::injection::mount;
+use super::pod::Pod;
 use super::settings::{Delivery, EnrolmentMode, PullPolicy, Settings};
 use super::wishes::Wishes;
 
@@ -107,10 +108,17 @@ impl<'a> Connector<'a> {
     }
 
     /// The container, running as `user`.
-    pub(super) fn container(&self, user: i64, settings: &Settings) -> Value {
-        let resources = json!({
-            "cpu": settings.resources.cpu,
-            "memory": settings.resources.memory,
+    ///
+    /// It states no resources in a Pod that states them as a whole: the API server refuses a Pod
+    /// whose containers ask for more than that (`validatePodResourceConsistency` in its
+    /// `pkg/apis/core/validation`), and the Pod's class follows from its own.
+    pub(super) fn container(&self, pod: &Pod<'_>, user: i64, settings: &Settings) -> Value {
+        let resources = (!states_resources(pod)).then(|| {
+            let resources = json!({
+                "cpu": settings.resources.cpu,
+                "memory": settings.resources.memory,
+            });
+            json!({"requests": resources, "limits": resources})
         });
         let mounts: Vec<_> = self
             .mounts
@@ -123,7 +131,6 @@ impl<'a> Connector<'a> {
             "imagePullPolicy": pull_policy(settings.pull_policy),
             "command": [ENROLL_BINARY],
             "args": self.arguments,
-            "resources": {"requests": resources, "limits": resources},
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "capabilities": {"drop": ["ALL"]},
@@ -136,6 +143,9 @@ impl<'a> Connector<'a> {
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "volumeMounts": mounts,
         });
+        if let (Some(resources), Value::Object(fields)) = (resources, &mut container) {
+            fields.insert("resources".to_owned(), resources);
+        }
         if let (Some(probe), Value::Object(fields)) = (&self.stays, &mut container) {
             fields.insert("restartPolicy".to_owned(), "Always".into());
             fields.insert("startupProbe".to_owned(), probe.clone());
@@ -159,6 +169,14 @@ impl<'a> Connector<'a> {
     }
 }
 
+/// Whether the Pod states resources of its own, which all its containers share.
+fn states_resources(pod: &Pod<'_>) -> bool {
+    ["/resources/requests", "/resources/limits"]
+        .iter()
+        .filter_map(|side| pod.at(side)?.as_object())
+        .any(|stated| !stated.is_empty())
+}
+
 const fn mode(mode: EnrolmentMode) -> &'static str {
     match mode {
         EnrolmentMode::Reown => "reown",
@@ -171,5 +189,49 @@ const fn pull_policy(policy: PullPolicy) -> &'static str {
         PullPolicy::Always => "Always",
         PullPolicy::IfNotPresent => "IfNotPresent",
         PullPolicy::Never => "Never",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mutate::properties::settings;
+    use crate::mutate::subject::{PodSecurity, Subject};
+    use crate::mutate::{Decision, mutate};
+
+    /// The container that a Pod with these resources of its own gets.
+    fn added(resources: &Value, delivery: Delivery) -> Value {
+        let pod = json!({"spec": {"resources": resources, "containers": [{"name": "app"}]}});
+        let subject = Subject {
+            pod: &pod,
+            namespace: "research",
+            service_account: &[("inject".to_owned(), "true".to_owned())].into(),
+            pod_security: PodSecurity::Privileged,
+            required: false,
+            draw: 0,
+        };
+        let verdict = mutate(&subject, &settings(delivery));
+        assert_eq!(verdict.decision, Decision::Injected);
+        verdict.patch.last().unwrap()["value"][0].clone()
+    }
+
+    #[test]
+    fn a_pod_that_states_resources_as_a_whole_is_not_asked_for_more() {
+        let own = json!({"cpu": "100m", "memory": "32Mi"});
+        for delivery in [Delivery::Handoff, Delivery::Relay] {
+            for stated in [
+                json!({"requests": {"cpu": "50m"}}),
+                json!({"requests": null, "limits": {"memory": "16Mi"}}),
+            ] {
+                let container = added(&stated, delivery);
+                assert_eq!(container["command"], json!([ENROLL_BINARY]));
+                assert_eq!(container.get("resources"), None, "{stated}");
+            }
+            for stated in [json!(null), json!({}), json!({"requests": {}})] {
+                let container = added(&stated, delivery);
+                let resources = json!({"requests": own, "limits": own});
+                assert_eq!(container["resources"], resources, "{stated}");
+            }
+        }
     }
 }

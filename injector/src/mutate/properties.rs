@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Decision, Delivery, EnrolmentMode, PodSecurity, PullPolicy, Resources};
 use super::{Settings, Subject, Verdict, mutate};
 
-fn settings(delivery: Delivery) -> Settings {
+pub(super) fn settings(delivery: Delivery) -> Settings {
     Settings {
         image: "caios:1".to_owned(),
         pull_policy: PullPolicy::IfNotPresent,

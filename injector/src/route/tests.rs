@@ -15,8 +15,16 @@ use crate::lookup::Lookup;
 
 /// A route over an API that answers every call with `code`, or never.
 fn route(code: Option<u16>, limits: &Limits) -> Route {
-    let service = tower::service_fn(move |_request: Request<KubeBody>| async move {
-        let Some(code) = code else {
+    route_over(move |_path| code, limits)
+}
+
+/// A route over an API that answers a call with what `code` says of its path, or never.
+fn route_over(
+    code: impl Fn(&str) -> Option<u16> + Copy + Send + 'static,
+    limits: &Limits,
+) -> Route {
+    let service = tower::service_fn(move |request: Request<KubeBody>| async move {
+        let Some(code) = code(request.uri().path()) else {
             return std::future::pending().await;
         };
         let reason = if code == 404 { "NotFound" } else { "Forbidden" };
@@ -151,6 +159,16 @@ async fn what_cannot_be_read_lets_an_optional_pod_start_and_refuses_a_required_o
         assert!(elapsed <= 2 * limits().timeout, "{elapsed:?}");
         assert_eq!(route.metrics.reviews.of(Outcome::Unreadable).get(), 2);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_cannot_be_read_holds_no_pod_up_for_long() {
+    let account_only = |path: &str| path.contains("/serviceaccounts/").then_some(404);
+    let route = route_over(account_only, &limits());
+    let started = Instant::now();
+    let (_, body) = post(&route, "/mutate/required", review(0)).await;
+    assert_eq!(response(&body)["patchType"], "JSONPatch");
+    assert!(started.elapsed() < limits().timeout / 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use tests::injector::{Release, injected, pod};
 use tests::wait;
 
-use super::installation::{Installation, PATIENCE, create, is_injected};
+use super::PATIENCE;
 
 /// How many Pods are created at least.
 const LEAST: usize = 100;
@@ -19,17 +20,17 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Starts to create Pods in `namespace`.
-    pub(super) fn start(installed: &Installation<'static>, namespace: &str) -> Self {
+    /// Starts to create Pods in the namespace that is reviewed.
+    pub(super) fn start(release: &Release<'static>) -> Self {
         let (ended, created) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let (end, count) = (Arc::clone(&ended), Arc::clone(&created));
-        let (cluster, namespace) = (installed.cluster, namespace.to_owned());
+        let (cluster, pod) = (release.cluster(), pod(&release.target, "default", true));
         let thread = thread::spawn(move || {
             let mut failures = Vec::new();
             while !end.load(Ordering::Relaxed) {
-                let answer = create(cluster, &namespace, "default", true).unwrap();
+                let answer = cluster.create(&pod).unwrap();
                 AtomicUsize::fetch_add(&count, 1, Ordering::Relaxed);
-                if !is_injected(&answer) {
+                if !injected(&answer.body) {
                     failures.push(answer.message().to_owned());
                 }
             }

@@ -18,6 +18,16 @@ pub enum Helm {
     V4,
 }
 
+impl Helm {
+    /// What its program is called among the tools.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::V3 => "helm3",
+            Self::V4 => "helm4",
+        }
+    }
+}
+
 impl ControlPlane {
     /// `kubectl` with every right; run it by [`output`](Self::output).
     ///
@@ -32,11 +42,7 @@ impl ControlPlane {
     /// # Errors
     /// When it is not installed.
     pub fn helm(&self, version: Helm) -> anyhow::Result<Command> {
-        let name = match version {
-            Helm::V3 => "helm3",
-            Helm::V4 => "helm4",
-        };
-        self.command(&tools::program("helm", name)?)
+        self.command(&tools::program("helm", version.program())?)
     }
 
     /// A program with a kubeconfig, and nothing else of the test's environment.

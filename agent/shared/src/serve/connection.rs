@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -49,8 +49,8 @@ impl Connection {
             io,
             progress: Arc::clone(&progress),
         };
-        let service = service_fn(|request| {
-            progress.work_begins();
+        let service = service_fn(|request: Request<Incoming>| {
+            progress.work_begins(!request.body().is_end_stream());
             let answer = service(request);
             let (progress, place, limits) = (&progress, &place, &limits);
             async move {

@@ -22,7 +22,7 @@ pub(super) struct Progress {
     head_timeout: Duration,
     write_timeout: Duration,
     phase: AtomicU8,
-    /// Bytes came while the service worked: the next head has begun, or a body.
+    /// Bytes came while the service worked on a request without a body: the next head has begun.
     ahead: AtomicBool,
     /// Milliseconds after `start`.
     read_due: AtomicU64,
@@ -31,7 +31,10 @@ pub(super) struct Progress {
 
 const HEAD: u8 = 0;
 const WORK: u8 = 1;
-const IDLE: u8 = 2;
+/// Work on a request with a body. Bytes that come are taken for the body's: a client that sends its
+/// next head right behind has the idle time for it.
+const BODY: u8 = 2;
+const IDLE: u8 = 3;
 
 impl Progress {
     /// Starts waiting for the first head.
@@ -50,8 +53,9 @@ impl Progress {
     }
 
     /// A head is complete: the service works, for as long as it likes.
-    pub(super) fn work_begins(&self) {
-        self.phase.store(WORK, Relaxed);
+    pub(super) fn work_begins(&self, has_body: bool) {
+        self.phase
+            .store(if has_body { BODY } else { WORK }, Relaxed);
         self.ahead.store(false, Relaxed);
         self.read_due.store(NEVER, Relaxed);
     }

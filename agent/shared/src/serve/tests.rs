@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http_body_util::BodyExt as _;
 use prometheus::IntCounter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -39,6 +40,10 @@ async fn respond(request: Request<Incoming>) -> Response<Full<Bytes>> {
         "/panic" => panic!("asked to"),
         "/large" => Response::new(Full::new(Bytes::from(vec![b'x'; 64 << 20]))),
         "/never" => std::future::pending().await,
+        "/read" => {
+            let _ = request.into_body().collect().await;
+            Response::new(Full::new(Bytes::from_static(b"hello")))
+        }
         _ => Response::new(Full::new(Bytes::from_static(b"hello"))),
     }
 }
@@ -206,6 +211,31 @@ async fn a_slow_body_is_not_waited_for() {
     let answer = server.exchange(request).await;
     assert!(answer.ends_with("hello"), "{answer}");
     assert!(begun.elapsed() < Limits::default().head_timeout);
+}
+
+#[tokio::test]
+async fn a_body_behind_its_head_is_not_taken_for_the_next_head() {
+    let limits = Limits {
+        head_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let server = start(limits, 10).await;
+    let mut idle = server.connect().await;
+    for _ in 0..2 {
+        // The server asks for the body once it works, so it cannot come with the head.
+        let head = b"POST /read HTTP/1.1\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n";
+        idle.write_all(head).await.unwrap();
+        let mut asked = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+        idle.read_exact(&mut asked).await.unwrap();
+        idle.write_all(b"body").await.unwrap();
+        answer(&mut idle).await;
+
+        // As long as a head may take.
+        let mut silent = server.connect().await;
+        assert_eq!(rest(&mut silent).await, "");
+    }
+    idle.write_all(GET).await.unwrap();
+    answer(&mut idle).await;
 }
 
 #[tokio::test]
