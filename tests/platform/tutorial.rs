@@ -61,7 +61,6 @@ impl<'a> Shell<'a> {
             .env("PATH", format!("{}:{path}", self.programs.display()))
             .env("HOME", self.cluster.directory())
             .env("KUBECONFIG", self.cluster.admin_kubeconfig().unwrap())
-            .envs([("ORG_ID", "org-tutorial"), ("REGION", "US-EAST-04A")])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap());
         self.cluster.printed(shell).unwrap()
     }
