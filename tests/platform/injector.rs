@@ -112,7 +112,7 @@ fn certificate_and_authority_are_rotated_under_load_without_a_failed_review() {
     let release = release(ControlPlane::shared(), "rotated");
     let replicas = two(
         &release,
-        &["--certificate-lifetime=10s", "--ca-lifetime=20s"],
+        &["--certificate-lifetime=20s", "--ca-lifetime=40s"],
     );
     let load = Load::start(&release);
     let mut authorities = vec![authority(&release)];

@@ -22,8 +22,8 @@ pub use running::Injector;
 /// The image in the Pods.
 pub const IMAGE: &str = "registry.invalid/caios-agent:test";
 
-/// How long a process may take to start, and the API server to see a webhook, on a machine that is busy with
-/// others.
+/// How long a process may take to start, and the API server to see a webhook, on a machine that is
+/// busy with others.
 const START: Duration = Duration::from_secs(90);
 
 /// What the chart installs around injectors, for the Pods of one namespace.
