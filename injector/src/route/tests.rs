@@ -206,6 +206,22 @@ async fn bodies_that_do_not_end_are_given_up_and_their_memory_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_would_take_too_much_memory_is_not_parsed() {
+    let limits = Limits {
+        bytes: 4 << 20,
+        ..limits()
+    };
+    let route = route(Some(404), &limits);
+    let body = format!("[{}0]", r#"{"":0},"#.repeat(500_000));
+    let (status, text) = post(&route, "/mutate", Bytes::from(body)).await;
+    assert_eq!(status, 413);
+    assert!(text.ends_with(b"it would take over 16 MiB to parse\n"));
+    assert_eq!(route.metrics.reviews.of(Outcome::TooLarge).get(), 1);
+    let pod = review(2 << 20);
+    assert_eq!(post(&route, "/mutate", pod).await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_the_end_answers_ask_for_another_connection() {
     let route = route(Some(404), &limits());
     let head = |route: &Route| {
