@@ -120,7 +120,8 @@ impl Route {
             Ok(body) => body,
             Err(unread) => return self.unread(unread),
         };
-        let Ok(_turn) = self.reviews.try_acquire() else {
+        // Waiting costs no more than the body, and a 503 would cost an optional Pod its credentials.
+        let Ok(Ok(_turn)) = timeout_at(deadline, self.reviews.acquire()).await else {
             return self.unread(Unread::Busy);
         };
         // Before the review, so that it is given back after it.
