@@ -8,6 +8,7 @@ mod body;
 mod response;
 #[cfg(test)]
 mod tests;
+mod weight;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::body::{Bodies, Unread};
+use self::weight::Weights;
 use crate::decide::Decide;
 use crate::metrics::{Metrics, Outcome};
 use crate::mutate::Decision;
@@ -55,6 +57,7 @@ pub struct Route {
     metrics: Metrics,
     timeout: Duration,
     bodies: Bodies,
+    weights: Weights,
     reviews: Arc<Semaphore>,
     ending: CancellationToken,
 }
@@ -73,6 +76,7 @@ impl Route {
             metrics,
             timeout: limits.timeout,
             bodies: Bodies::new(limits.bytes),
+            weights: Weights::new(),
             reviews: Arc::new(Semaphore::new(limits.reviews)),
             ending,
         }
@@ -116,8 +120,14 @@ impl Route {
             Ok(body) => body,
             Err(unread) => return self.unread(unread),
         };
-        let Ok(_turn) = self.reviews.try_acquire() else {
+        // Waiting costs no more than the body, and a 503 would cost an optional Pod its credentials.
+        let Ok(Ok(_turn)) = timeout_at(deadline, self.reviews.acquire()).await else {
             return self.unread(Unread::Busy);
+        };
+        // Before the review, so that it is given back after it.
+        let _memory = match self.weights.take(&body.bytes, deadline).await {
+            Ok(memory) => memory,
+            Err(unread) => return self.unread(unread),
         };
         let review = match review::Request::read(&body.bytes) {
             Ok(review) => review,
@@ -141,7 +151,7 @@ impl Route {
 
     fn unread(&self, unread: Unread) -> (Outcome, Response<Full<Bytes>>) {
         let outcome = match unread {
-            Unread::TooLarge => Outcome::TooLarge,
+            Unread::TooLarge | Unread::TooHeavy => Outcome::TooLarge,
             Unread::Busy => Outcome::Busy,
             Unread::Late => Outcome::TimedOut,
             Unread::Broken => Outcome::Malformed,

@@ -21,6 +21,8 @@ const LARGEST_AT_ONCE: usize = 4;
 pub(super) enum Unread {
     /// It is too large.
     TooLarge,
+    /// It would take too much memory to parse.
+    TooHeavy,
     /// Too many reviews, or bytes of them, at once.
     Busy,
     /// It did not come in time.
@@ -34,6 +36,7 @@ impl Unread {
     pub(super) const fn text(self) -> &'static str {
         match self {
             Self::TooLarge => "the review is larger than `--max-review-bytes`",
+            Self::TooHeavy => "the review has too many values: it would take over 16 MiB to parse",
             Self::Busy => "too many reviews at once",
             Self::Late => "the review did not arrive in time",
             Self::Broken => "the review broke off",

@@ -35,7 +35,7 @@ pub(super) fn method_not_allowed() -> Response<Full<Bytes>> {
 
 pub(super) fn unread(unread: Unread) -> Response<Full<Bytes>> {
     let status = match unread {
-        Unread::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Unread::TooLarge | Unread::TooHeavy => StatusCode::PAYLOAD_TOO_LARGE,
         Unread::Busy => StatusCode::SERVICE_UNAVAILABLE,
         Unread::Late => StatusCode::GATEWAY_TIMEOUT,
         Unread::Broken => StatusCode::BAD_REQUEST,

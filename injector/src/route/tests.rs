@@ -172,15 +172,20 @@ async fn a_namespace_that_cannot_be_read_holds_no_pod_up_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_reviews_at_once_than_allowed_are_told_so_at_once() {
-    let route = route(None, &limits());
+async fn more_reviews_at_once_than_allowed_wait_for_a_turn_but_not_for_ever() {
+    let route = route(Some(404), &limits());
+    let turns = route.reviews.acquire_many(4).await.unwrap();
+    let started = Instant::now();
+    assert_eq!(post(&route, "/mutate", review(0)).await.0, 503);
+    assert_eq!(started.elapsed(), limits().timeout);
+    assert_eq!(route.metrics.reviews.of(Outcome::Busy).get(), 1);
+    let giving_back = async {
+        tokio::time::sleep(limits().timeout / 2).await;
+        drop(turns);
+    };
     let asking = (0..6).map(|_| post(&route, "/mutate", review(0)));
-    let answers = futures_util::future::join_all(asking).await;
-    let busy = answers.iter().filter(|(status, _)| *status == 503).count();
-    assert_eq!(busy, 2);
-    assert_eq!(route.metrics.reviews.of(Outcome::Busy).get(), 2);
-    // Places are given back.
-    assert_eq!(post(&route, "/mutate", review(0)).await.0, 200);
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(asking), giving_back);
+    assert!(answers.iter().all(|(status, _)| *status == 200));
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,6 +208,22 @@ async fn bodies_that_do_not_end_are_given_up_and_their_memory_is_bounded() {
     };
     assert_eq!((of(504), of(503)), (4, 2));
     assert_eq!(post(&route, "/mutate", review(0)).await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_would_take_too_much_memory_is_not_parsed() {
+    let limits = Limits {
+        bytes: 4 << 20,
+        ..limits()
+    };
+    let route = route(Some(404), &limits);
+    let body = format!("[{}0]", r#"{"":0},"#.repeat(500_000));
+    let (status, text) = post(&route, "/mutate", Bytes::from(body)).await;
+    assert_eq!(status, 413);
+    assert!(text.ends_with(b"it would take over 16 MiB to parse\n"));
+    assert_eq!(route.metrics.reviews.of(Outcome::TooLarge).get(), 1);
+    let pod = review(2 << 20);
+    assert_eq!(post(&route, "/mutate", pod).await.0, 200);
 }
 
 #[tokio::test(start_paused = true)]
