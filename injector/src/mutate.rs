@@ -7,6 +7,7 @@
 mod choice;
 mod container;
 mod injection;
+mod list;
 mod obstacle;
 mod parts;
 mod patch;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::pod::{List, Malformed, list};
+use super::list::{List, Malformed, list};
 
 /// One container, and where it is.
 #[derive(Debug)]

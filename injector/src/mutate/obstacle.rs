@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::pod::Malformed;
+use super::list::Malformed;
 use super::warnings::quote;
 
 /// What keeps a whole Pod from being given credentials. As text: the reason, and what to do.

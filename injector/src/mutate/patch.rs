@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::pod::List;
+use super::list::List;
 
 /// The operations so far.
 #[derive(Debug, Default)]

@@ -4,13 +4,7 @@ use serde_json::Value;
 use shared::contract::{ANNOTATION_PREFIX, REQUIRED_LABEL};
 
 use super::container::Container;
-
-/// A list of the Pod; `None` where the Pod has none, so that it must be made to be added to.
-pub(super) type List<'a> = Option<&'a [Value]>;
-
-/// A part of the Pod is not what the API says: the API server refuses such a Pod by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) String);
+use super::list::{List, Malformed, list};
 
 /// What a Pod is marked with; readable whatever the rest of it is.
 #[derive(Clone, Copy, Debug)]
@@ -86,15 +80,6 @@ impl<'a> Pod<'a> {
     /// The text at a JSON pointer below `spec`.
     pub(super) fn text(&self, pointer: &str) -> Option<&'a str> {
         self.at(pointer)?.as_str()
-    }
-}
-
-/// A list of objects, which may be missing.
-pub(super) fn list<'a>(parent: &'a Value, key: &str, path: &str) -> Result<List<'a>, Malformed> {
-    match parent.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Array(items)) if items.iter().all(Value::is_object) => Ok(Some(items)),
-        Some(_) => Err(Malformed(format!("{path}/{key}"))),
     }
 }
 
