@@ -4,6 +4,7 @@
 //! what the other wrote. Nothing is served before it was read back.
 
 mod observe;
+mod watch;
 mod write;
 
 use std::pin::pin;
@@ -14,13 +15,12 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::watch_object;
 use rustls::pki_types::CertificateDer;
 use shared::clock::Clock;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::watch::watch_one;
 use super::Status;
 use super::bundle::publishes;
 use super::material::Material;
@@ -89,11 +89,11 @@ impl Managed {
     /// Keeps everything in order until `stop`. Failures are logged and tried again, for ever; what
     /// is served goes on being served.
     pub async fn keep(mut self, stop: CancellationToken) {
-        let secrets = watch_object(self.secrets.clone(), &self.settings.secret);
-        let mut secrets = pin!(secrets.default_backoff());
+        let secrets = watch_one(self.secrets.clone(), &self.settings.secret);
+        let mut secrets = pin!(secrets);
         let name = self.settings.webhook_configuration.clone();
-        let configurations = watch_object(self.configurations.clone(), &name);
-        let mut configurations = pin!(configurations.default_backoff());
+        let configurations = watch_one(self.configurations.clone(), &name);
+        let mut configurations = pin!(configurations);
         loop {
             let pause = self.act().await;
             tokio::select! {
