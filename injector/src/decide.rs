@@ -66,7 +66,6 @@ impl Decide {
         let verdict = mutate(
             &Subject {
                 pod: &review.object,
-                namespace: &review.namespace,
                 service_account: annotations.as_map(),
                 pod_security: if nothing_asked {
                     PodSecurity::default()

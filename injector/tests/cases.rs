@@ -45,7 +45,6 @@ fn decide(case: &Case, pod: &Value) -> Verdict {
     let enforced = case.namespace.get("pod-security.kubernetes.io/enforce");
     let subject = Subject {
         pod,
-        namespace: "research",
         service_account: &case.service_account,
         pod_security: match enforced.map(String::as_str) {
             Some("baseline") => PodSecurity::Baseline,

@@ -4,6 +4,9 @@
 //! what the other wrote. Nothing is served before it was read back.
 
 mod observe;
+#[cfg(test)]
+mod tests;
+mod watch;
 mod write;
 
 use std::pin::pin;
@@ -14,13 +17,12 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::watch_object;
 use rustls::pki_types::CertificateDer;
 use shared::clock::Clock;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::watch::watch_one;
 use super::Status;
 use super::bundle::publishes;
 use super::material::Material;
@@ -57,6 +59,8 @@ pub struct Managed {
     trusted: Vec<(CertificateDer<'static>, Instant)>,
     /// The certificate that is served.
     served: Option<CertificateDer<'static>>,
+    /// The authority that has signed it.
+    served_by: Option<CertificateDer<'static>>,
 }
 
 impl Managed {
@@ -83,17 +87,18 @@ impl Managed {
             configuration: None,
             trusted: Vec::new(),
             served: None,
+            served_by: None,
         }
     }
 
     /// Keeps everything in order until `stop`. Failures are logged and tried again, for ever; what
     /// is served goes on being served.
     pub async fn keep(mut self, stop: CancellationToken) {
-        let secrets = watch_object(self.secrets.clone(), &self.settings.secret);
-        let mut secrets = pin!(secrets.default_backoff());
+        let secrets = watch_one(self.secrets.clone(), &self.settings.secret);
+        let mut secrets = pin!(secrets);
         let name = self.settings.webhook_configuration.clone();
-        let configurations = watch_object(self.configurations.clone(), &name);
-        let mut configurations = pin!(configurations.default_backoff());
+        let configurations = watch_one(self.configurations.clone(), &name);
+        let mut configurations = pin!(configurations);
         loop {
             let pause = self.act().await;
             tokio::select! {
@@ -162,10 +167,15 @@ impl Managed {
         let serves_well = self.served.as_ref().is_some_and(|served| {
             Period::of(served).is_some_and(|period| self.clock.now() < period.until)
         });
+        // Nothing is lost where nobody trusts what is served.
+        let trusted = self.configuration.as_ref().is_none_or(|configuration| {
+            let mut authority = self.served_by.iter();
+            authority.all(|authority| publishes(configuration, authority))
+        });
         // Below the overlap, after which the old authority may be dropped.
         let settle = SETTLE.min(overlap(self.settings.certificate_lifetime) / 2);
         let settled = material.signer().and_then(|signer| self.trusts(signer));
-        if serves_well && settled.is_none_or(|since| since < settle) {
+        if serves_well && trusted && settled.is_none_or(|since| since < settle) {
             return settle
                 .saturating_sub(settled.unwrap_or_default())
                 .max(RETRY / 10);
@@ -173,6 +183,7 @@ impl Managed {
         let expires = material.facts().certificate.until;
         self.slot.load(material.pair.clone());
         self.served = Some(leaf.clone());
+        self.served_by = material.signer().cloned();
         #[expect(
             clippy::cast_precision_loss,
             reason = "seconds since 1970 fit for ages"

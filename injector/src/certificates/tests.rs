@@ -17,7 +17,7 @@ use crate::config;
 
 const DAY: Duration = Duration::from_hours(24);
 
-fn settings() -> config::Managed {
+pub(super) fn settings() -> config::Managed {
     config::Managed {
         namespace: "caios".to_owned(),
         secret: "certificate".to_owned(),
@@ -28,11 +28,11 @@ fn settings() -> config::Managed {
     }
 }
 
-fn start() -> Timestamp {
+pub(super) fn start() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
-fn made(step: Step, old: Option<&Material>, now: Timestamp) -> Material {
+pub(super) fn made(step: Step, old: Option<&Material>, now: Timestamp) -> Material {
     take(step, old, &[], &settings(), now).unwrap().unwrap()
 }
 
@@ -240,7 +240,7 @@ fn a_certificate_that_nobody_would_accept_is_an_error_and_no_endless_renewal() {
     }
 }
 
-fn webhooks(bundles: [&str; 2]) -> MutatingWebhookConfiguration {
+pub(super) fn webhooks(bundles: [&str; 2]) -> MutatingWebhookConfiguration {
     let entry = |(place, bundle): (usize, &str)| {
         json!({
             "name": format!("w{place}.example"),

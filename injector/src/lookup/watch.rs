@@ -14,17 +14,13 @@ use super::Lookup;
 use super::kind::Kind;
 use crate::api;
 
-/// How long one watch lasts, in seconds, before the next one goes on where it ended. An API server
-/// that vanishes with its node closes no connection: for so long, and 5 s, nothing is seen of what is
-/// annotated meanwhile.
-const WATCH_SECONDS: u32 = 60;
-
 impl<K: Kind> Lookup<K> {
     /// Keeps memory up to date until `stop`. Failures are logged and tried again with back-off,
     /// for ever; memory answers meanwhile.
     pub async fn keep(&self, suppressed: IntCounter, stop: CancellationToken) {
-        let api: Api<PartialObjectMeta<K::Object>> = Api::all(self.client.clone());
-        let events = watcher(api, Config::default().timeout(WATCH_SECONDS)).default_backoff();
+        let objects: Api<PartialObjectMeta<K::Object>> = Api::all(self.client.clone());
+        let events =
+            watcher(objects, Config::default().timeout(api::WATCH_SECONDS)).default_backoff();
         let mut events = pin!(events);
         while let Some(Some(event)) = stop.run_until_cancelled(events.next()).await {
             match event {

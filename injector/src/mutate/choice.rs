@@ -88,7 +88,6 @@ mod tests {
         }});
         let subject = Subject {
             pod: &pod,
-            namespace: "research",
             service_account: &service_account,
             pod_security: PodSecurity::Privileged,
             required: label == Some("true"),

@@ -204,7 +204,6 @@ mod tests {
         let pod = json!({"spec": {"resources": resources, "containers": [{"name": "app"}]}});
         let subject = Subject {
             pod: &pod,
-            namespace: "research",
             service_account: &[("inject".to_owned(), "true".to_owned())].into(),
             pod_security: PodSecurity::Privileged,
             required: false,

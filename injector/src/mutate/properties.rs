@@ -193,7 +193,6 @@ fn decide(pod: &Value, required: bool, delivery: Delivery, draw: u32) -> Verdict
     let service_account = BTreeMap::from([("inject".to_owned(), "true".to_owned())]);
     let subject = Subject {
         pod,
-        namespace: "research",
         service_account: &service_account,
         pod_security: PodSecurity::Baseline,
         required,

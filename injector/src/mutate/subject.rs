@@ -22,8 +22,6 @@ pub enum PodSecurity {
 pub struct Subject<'a> {
     /// The Pod as the API server sent it. Fields that we do not know stay as they are.
     pub pod: &'a Value,
-    /// Its namespace; a Pod that is being created need not name it.
-    pub namespace: &'a str,
     /// The annotations of its ServiceAccount under our prefix, without the prefix.
     pub service_account: &'a BTreeMap<String, String>,
     /// What its namespace enforces.

@@ -51,7 +51,7 @@ impl Managed {
         };
         let name = self.settings.secret.clone();
         let params = PatchParams::default();
-        match self.secrets.patch(&name, &params, &patch).await {
+        match api::written(self.secrets.patch(&name, &params, &patch)).await {
             Ok(secret) => {
                 tracing::info!(?step, "the certificate in the Secret has changed");
                 self.read(secret);
@@ -88,7 +88,7 @@ impl Managed {
         let name = self.settings.webhook_configuration.clone();
         let patch = Patch::<()>::Json(patch);
         let params = PatchParams::default();
-        match self.configurations.patch(&name, &params, &patch).await {
+        match api::written(self.configurations.patch(&name, &params, &patch)).await {
             Ok(configuration) => {
                 self.metrics.ca_bundle_repairs.inc();
                 tracing::info!("put the caBundle of the webhooks right");
