@@ -51,7 +51,7 @@ step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warning
 # Targets that plain `cargo test` leaves out are not among all of them.
 step "lints of tests" cargo clippy --package tests --test platform --test clients --locked --quiet -- -D warnings
 step docs cargo doc --workspace --no-deps --document-private-items --locked --quiet
-step dependencies target/tools/deny/bin/cargo-deny check -D warnings bans licenses sources
+step dependencies "${TOOLS_DIR:-target/tools}/deny/bin/cargo-deny" check -D warnings bans licenses sources
 step "unit and component tests" cargo test --workspace --locked --quiet
 step "shipped binaries" tests/binaries.sh
 step image tests/images.sh --check

@@ -7,8 +7,8 @@
 //! listener ─► serve ─► route ─► identity ─► cache ─► exchange ─► CoreWeave
 //! ```
 //!
-//! [`clock`], [`credentials`], [`error`], [`metrics`] and [`workload`] are leaves: any part may use
-//! them, and they use none.
+//! `shared::clock`, [`credentials`], [`error`], [`metrics`] and [`workload`] are leaves: any part
+//! may use them, and they use none.
 
 pub mod app;
 pub mod broker;

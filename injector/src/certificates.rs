@@ -1,7 +1,7 @@
 //! The serving certificate: where it comes from, and how it is renewed without a lost review.
 //!
 //! Managed: a certificate authority and a certificate in one Secret, which all replicas share.
-//! [`plan`] says what is to be done and knows no API; [`Managed`] does it. An authority is changed
+//! `plan` says what is to be done and knows no API; [`Managed`] does it. An authority is changed
 //! in steps, an overlap apart: the new one is published beside the old one in `caBundle`, then it
 //! signs the certificate, then the old one is dropped.
 

@@ -22,7 +22,7 @@ pub trait Label: Copy + 'static {
     fn text(self) -> &'static str;
 }
 
-/// Declares a [`Label`](crate::metrics::Label): an enum and its texts, in one place.
+/// Declares a `Label`: an enum and its texts, in one place.
 #[macro_export]
 macro_rules! label {
     ($(#[$doc:meta])* $visible:vis $name:ident = $label:literal { $($(#[$vdoc:meta])* $value:ident => $text:literal,)+ }) => {

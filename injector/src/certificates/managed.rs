@@ -1,4 +1,4 @@
-//! Does what [`plan`](super::plan()) says, with all replicas of one mind.
+//! Does what `plan` says, with all replicas of one mind.
 //!
 //! Replicas agree by the Secret's version: of two that write at once, one is refused, and takes
 //! what the other wrote. Nothing is served before it was read back.
