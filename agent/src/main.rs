@@ -9,10 +9,8 @@ use agent::config::{Config, InForce, RunArgs};
 use agent::prepare::prepare;
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use shared::{contract, process, shutdown, telemetry};
+use shared::{contract, flags, process, shutdown, telemetry};
 
-/// `EX_USAGE` of sysexits(3): the flags make no sense, and trying again would not help.
-const USAGE: u8 = 64;
 /// The agent needs little: its work is memory and sockets. More threads than this would be spent
 /// on a node whose cores belong to the Pods.
 const WORKERS: usize = 2;
@@ -61,15 +59,7 @@ fn main() -> ExitCode {
     });
     let (command, matches) = match parsed {
         Ok(parsed) => parsed,
-        Err(asked) => {
-            // Asking for help is no mistake, but it comes this way too.
-            let _ = asked.print();
-            return if asked.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(instead) => return flags::not_parsed(&instead),
     };
     let done = match command {
         Command::Run(args) => configured(*args).map(run),
@@ -95,7 +85,7 @@ fn configured(args: RunArgs) -> Result<Config, ExitCode> {
     let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     Config::new(args, in_cluster).map_err(|problems| {
         say(&format!("the configuration makes no sense:\n{problems}"));
-        ExitCode::from(USAGE)
+        ExitCode::from(flags::USAGE)
     })
 }
 

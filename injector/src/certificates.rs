@@ -17,6 +17,22 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use jiff::Timestamp;
+
+use crate::metrics::Metrics;
+use crate::tls::{Pair, Slot};
+
 pub use self::directory::Directory;
 pub use self::managed::Managed;
 pub use self::status::Status;
+
+/// Serves `pair`, which expires then, from the next handshake on, and says so.
+fn put_in_service(pair: Pair, expires: Timestamp, slot: &Slot, metrics: &Metrics) {
+    slot.load(pair);
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "seconds since 1970 fit for ages"
+    )]
+    metrics.certificate_expiry.set(expires.as_second() as f64);
+    tracing::info!(%expires, "serving a certificate from now on");
+}

@@ -7,11 +7,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use injector::app::App;
 use injector::config::{Config, RunArgs};
-use shared::process;
-use shared::{shutdown, telemetry};
+use shared::{flags, process, shutdown, telemetry};
 
-/// `EX_USAGE` of sysexits(3): the flags make no sense, and trying again would not help.
-const USAGE: u8 = 64;
 /// Reviews are short, and a replica must not take a control plane's cores.
 const WORKERS: usize = 2;
 
@@ -39,22 +36,14 @@ enum Command {
 fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
-        Err(asked) => {
-            // Asking for help is no mistake, but it comes this way too.
-            let _ = asked.print();
-            return if asked.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(instead) => return flags::not_parsed(&instead),
     };
     let (Command::Run(args) | Command::Check(args)) = &command;
     let config = match Config::new(args) {
         Ok(config) => config,
         Err(problems) => {
             complain(&format!("the configuration makes no sense:\n{problems}"));
-            return ExitCode::from(USAGE);
+            return ExitCode::from(flags::USAGE);
         }
     };
     if let Command::Check(_) = command {

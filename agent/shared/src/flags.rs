@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,6 +11,22 @@ use clap::builder::ValueParser;
 use url::Url;
 
 use crate::telemetry::{self, Format, Log};
+
+/// The exit code of a program whose flags make no sense, so that trying again would not help:
+/// `EX_USAGE` of sysexits(3).
+pub const USAGE: u8 = 64;
+
+/// Prints what clap has to say in place of a parsed command line, and says how to exit: asking for
+/// help is no mistake, but it comes this way too.
+pub fn not_parsed(instead: &clap::Error) -> ExitCode {
+    // Nobody is left to tell that it cannot be printed.
+    let _ = instead.print();
+    if instead.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
 
 /// A flag's value as far as it can be read alone: the value, or the text and what is wrong with it.
 ///

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::period::Period;
+use super::put_in_service;
 use crate::metrics::Metrics;
 use crate::tls::{Pair, Slot};
 
@@ -74,16 +75,8 @@ impl Directory {
         let pair = Pair::from_pem(&files.chain, &files.key)?;
         let leaf = pair.chain().first().and_then(Period::of);
         let expires = leaf.context("`tls.crt` makes no sense")?.until;
-        self.slot.load(pair);
+        put_in_service(pair, expires, &self.slot, &self.metrics);
         self.last = Some(files);
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "seconds since 1970 fit for ages"
-        )]
-        self.metrics
-            .certificate_expiry
-            .set(expires.as_second() as f64);
-        tracing::info!(%expires, "serving a certificate from now on");
         Ok(())
     }
 

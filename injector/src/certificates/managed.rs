@@ -23,11 +23,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::watch::watch_one;
-use super::Status;
 use super::bundle::publishes;
 use super::material::Material;
 use super::period::Period;
 use super::plan::overlap;
+use super::{Status, put_in_service};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::tls::Slot;
@@ -181,17 +181,9 @@ impl Managed {
                 .max(RETRY / 10);
         }
         let expires = material.facts().certificate.until;
-        self.slot.load(material.pair.clone());
+        put_in_service(material.pair.clone(), expires, &self.slot, &self.metrics);
         self.served = Some(leaf.clone());
         self.served_by = material.signer().cloned();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "seconds since 1970 fit for ages"
-        )]
-        self.metrics
-            .certificate_expiry
-            .set(expires.as_second() as f64);
-        tracing::info!(%expires, "serving a certificate from now on");
         LONGEST_PAUSE
     }
 }

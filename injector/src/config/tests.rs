@@ -115,9 +115,9 @@ fn every_number_has_a_range_and_both_its_ends_are_accepted() {
         ("--ca-lifetime", "19s", "20s", "7305d", "7306d"),
     ] {
         // The longest certificate needs a longer authority, the shortest authority a shorter one.
-        let fitting = match (flag, flag) {
-            ("--certificate-lifetime", _) => "--ca-lifetime 7305d",
-            ("--ca-lifetime", _) => "--certificate-lifetime 10s",
+        let fitting = match flag {
+            "--certificate-lifetime" => "--ca-lifetime 7305d",
+            "--ca-lifetime" => "--certificate-lifetime 10s",
             _ => "",
         };
         for good in [least, most] {

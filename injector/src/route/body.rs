@@ -12,8 +12,7 @@ use tokio::time::{Instant, timeout_at};
 /// The API server is near and has the whole body at hand: who takes longer only holds memory.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The largest body fits into the memory of all bodies this often. Parsed, it takes several times
-/// its size.
+/// The largest body fits into the memory of all bodies this often.
 const LARGEST_AT_ONCE: usize = 4;
 
 /// Why a body was not taken.

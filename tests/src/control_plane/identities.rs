@@ -20,15 +20,10 @@ impl ControlPlane {
     /// When the API server refuses.
     pub fn namespace(&self, prefix: &str, labels: &[(&str, &str)]) -> anyhow::Result<String> {
         let name = self.unique(prefix);
-        let labels: Value = labels
-            .iter()
-            .map(|&(key, value)| (key.to_owned(), Value::from(value)))
-            .collect::<serde_json::Map<_, _>>()
-            .into();
         self.apply(&json!({
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": { "name": name, "labels": labels },
+            "metadata": { "name": name, "labels": map(labels) },
         }))?
         .accepted()?;
         self.service_account(&name, "default", &[])?;
@@ -45,15 +40,10 @@ impl ControlPlane {
         name: &str,
         annotations: &[(&str, &str)],
     ) -> anyhow::Result<()> {
-        let annotations: Value = annotations
-            .iter()
-            .map(|&(key, value)| (key.to_owned(), Value::from(value)))
-            .collect::<serde_json::Map<_, _>>()
-            .into();
         self.apply(&json!({
             "apiVersion": "v1",
             "kind": "ServiceAccount",
-            "metadata": { "namespace": namespace, "name": name, "annotations": annotations },
+            "metadata": { "namespace": namespace, "name": name, "annotations": map(annotations) },
         }))?
         .accepted()?;
         Ok(())
@@ -153,4 +143,13 @@ impl ControlPlane {
         fs::write(directory.join("namespace"), namespace)?;
         Ok(directory)
     }
+}
+
+/// Labels or annotations as an object has them.
+fn map(pairs: &[(&str, &str)]) -> Value {
+    let pairs = pairs.iter();
+    pairs
+        .map(|&(key, value)| (key.to_owned(), Value::from(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
