@@ -4,8 +4,8 @@
 //! the API, within the review's deadline: a `ServiceAccount` and its Pod are often created
 //! together, and the watch may be some milliseconds behind.
 //!
-//! An answer from memory that something *is* set is believed. One that nothing is set is doubted
-//! while the object is young ([`YOUNG`]) or the watch is interrupted, and the API is asked then.
+//! An answer from memory that is [conclusive](Kind::is_conclusive) is believed. Another is doubted while
+//! the object is young ([`YOUNG`]) or the watch is interrupted, and the API is asked then.
 
 mod flight;
 mod kind;
@@ -105,7 +105,7 @@ impl<K: Kind> Lookup<K> {
             let source = Source::Api;
             return Ok(Found { value, source });
         };
-        if K::is_set(&known.value) || !self.doubts(known.created) {
+        if K::is_conclusive(&known.value) || !self.doubts(known.created) {
             return Ok(Found {
                 value: Some(known.value),
                 source: Source::Cache,
@@ -140,7 +140,7 @@ impl<K: Kind> Lookup<K> {
             let (value, joined) = self.flights.ask(key, self.call(key)).await?;
             // A call that was under way may have read before our Pod's own objects were there; the
             // next one cannot.
-            if joined && !value.as_ref().is_some_and(K::is_set) {
+            if joined && !value.as_ref().is_some_and(K::is_conclusive) {
                 return Ok(self.flights.ask(key, self.call(key)).await?.0);
             }
             Ok(value)

@@ -62,6 +62,7 @@ pub trait Kind: Send + Sync + 'static {
     /// Takes what is kept out of an object's metadata.
     fn value(metadata: &ObjectMeta) -> Self::Value;
 
-    /// Whether the object says anything that concerns us.
-    fn is_set(value: &Self::Value) -> bool;
+    /// Whether this is believed of an object however young it is. What is not is asked of the API
+    /// once more while the object may still be being set up.
+    fn is_conclusive(value: &Self::Value) -> bool;
 }

@@ -48,7 +48,7 @@ impl Kind for ServiceAccounts {
         Annotations((!ours.is_empty()).then(|| Arc::new(ours)))
     }
 
-    fn is_set(annotations: &Annotations) -> bool {
+    fn is_conclusive(annotations: &Annotations) -> bool {
         annotations.0.is_some()
     }
 }

@@ -344,6 +344,30 @@ async fn a_watch_whose_api_server_has_vanished_is_soon_followed_by_another() {
     assert!(watches.load(Ordering::Relaxed) >= 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_young_namespace_that_enforces_nothing_is_asked_for_by_nobody() {
+    let service = tower::service_fn(|_request: hyper::Request<Body>| async {
+        Err::<hyper::Response<Body>, _>(kube::Error::LinesCodecMaxLineLengthExceeded)
+    });
+    let client = kube::Client::new(service, "default");
+    let lookup: Arc<Lookup<Namespaces>> = Lookup::new(client, 3, Clock::anchored(now()));
+    let young = ObjectMeta {
+        name: Some("n".to_owned()),
+        creation_timestamp: Some(Time(now())),
+        ..ObjectMeta::default()
+    };
+    lookup.memory.apply(Event::Init);
+    let young = young.into_request_partial::<k8s_openapi::api::core::v1::Namespace>();
+    lookup.memory.apply(Event::InitApply(young));
+    lookup.memory.apply(Event::InitDone);
+    let (key, deadline) = (Key::new("", "n"), Instant::now() + DEADLINE);
+    let found = lookup.find(&key, deadline).await.unwrap();
+    assert_eq!(
+        (found.value, found.source),
+        (Some(Privileged), Source::Cache)
+    );
+}
+
 #[test]
 fn a_namespaces_level_is_read_from_its_label() {
     let value = |label: &str| {
