@@ -7,12 +7,13 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use prometheus::Registry as Series;
 use shared::serve::{Connections, Counters, Limits, serve};
 use shared::telemetry;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -20,20 +21,27 @@ use self::pods::Pods;
 use crate::broker::Broker;
 use crate::cache::Cache;
 use crate::config::{Config, Serve};
+use crate::direct::DirectSocket;
 use crate::enrolment::{Intake, Registry};
 use crate::exchange::coreweave::CoreWeave;
 use crate::identity::Verifier;
+use crate::link::{Link, Standing};
 use crate::metrics::{AcceptLimit, Delivery, Metrics};
+use crate::reap;
 use crate::route::Route;
-use crate::{reap, socket};
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
 use shared::parts::Parts;
 
+/// How long the start waits for what the keeper holds. The sockets are published after that: what
+/// comes through them must find the memory of the agent before.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the end waits for exchanges that are under way and for the keeper.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Connections of probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 64;
 
-/// The agent, bound and not serving yet.
+/// The agent, built and not serving yet.
 pub struct App {
     config: Config,
     metrics: Metrics,
@@ -43,17 +51,17 @@ pub struct App {
     connections: Connections,
     registry: Arc<Registry>,
     intake: Intake<Pods<CoreWeave>>,
-    agent_socket: UnixListener,
+    link: Option<Link<Pods<CoreWeave>, Broker<CoreWeave>>>,
     admin: Arc<Admin>,
     admin_socket: TcpListener,
 }
 
 impl App {
-    /// Builds all parts and binds all sockets. `descriptors` is how many the process may open;
+    /// Builds all parts and binds the admin port. `descriptors` is how many the process may open;
     /// `None` is without limit.
     ///
     /// # Errors
-    /// When a part cannot be built or an address is taken.
+    /// When a part cannot be built or the address is taken.
     pub async fn bind(config: Config, descriptors: Option<u64>) -> anyhow::Result<Self> {
         let series = Series::new();
         let metrics = Metrics::new(&series).context("failed to register the metrics")?;
@@ -66,7 +74,12 @@ impl App {
             metrics.clone(),
         )?;
         let exchange = CoreWeave::new(config.exchange.clone(), clock.clone(), metrics.clone())?;
-        let cache = Cache::new(exchange, config.cache.clone(), clock, metrics.clone());
+        let cache = Cache::new(
+            exchange,
+            config.cache.clone(),
+            clock.clone(),
+            metrics.clone(),
+        );
         let broker = Arc::new(Broker::new(verifier, cache));
         let route = Route::new(Arc::clone(&broker), metrics.clone());
         let limits = limits(&config.serve);
@@ -83,17 +96,24 @@ impl App {
             limits: limits.clone(),
             connections: connections.clone(),
         };
-        let enroll_path = config.enrolment.socket.display().to_string();
         let settings = config.enrolment.clone();
-        let intake = Intake::bind(settings, pods, metrics.clone(), Arc::clone(&registry))
-            .with_context(|| format!("failed to bind `{enroll_path}`"))?;
-        let path = &config.serve.agent_socket;
-        let agent_socket = socket::publish(path, |aside| UnixListener::bind(aside))
-            .with_context(|| format!("failed to bind `{}`", path.display()))?;
+        let intake = Intake::new(
+            settings,
+            pods,
+            clock,
+            metrics.clone(),
+            Arc::clone(&registry),
+        )
+        .context("failed to look at the agent's own network namespace")?;
+        let link = config.keeper.clone().map(|settings| {
+            let (registry, memory) = (Arc::clone(&registry), Arc::clone(&broker));
+            Link::new(settings, intake.clone(), registry, memory, metrics.clone())
+        });
         let admin_socket = TcpListener::bind(config.admin_listen)
             .await
             .with_context(|| format!("failed to bind `--admin-listen` {}", config.admin_listen))?;
-        let admin = Arc::new(admin(series, &broker)?);
+        let standing = link.as_ref().map(Link::standing);
+        let admin = Arc::new(admin(series, &broker, standing)?);
         Ok(Self {
             config,
             metrics,
@@ -103,23 +123,121 @@ impl App {
             connections,
             registry,
             intake,
-            agent_socket,
+            link,
             admin,
             admin_socket,
         })
     }
 
-    /// Serves until `shutdown`; then takes no more connections, lets requests in flight end
-    /// within the drain time, and returns.
+    /// Takes over what the keeper holds, publishes the sockets and serves until `shutdown`. Then it
+    /// serves on until another agent has taken its place, if there is a keeper to hand over to and
+    /// that does not take longer than the handover time; takes no more connections, lets requests
+    /// in flight end within the drain time, and returns.
     ///
     /// # Errors
-    /// When a part that should run for ever has ended: the process must not go on without it.
+    /// When a socket cannot be published, or a part that should run for ever has ended: the process
+    /// must not go on without it.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         // Whatever answers requests in flight goes on while they drain.
         let draining = CancellationToken::new();
         let _end_background = draining.clone().drop_guard();
-        let (mut background, mut serving) = (Parts::default(), Parts::default());
+        let mut background = self.background(&draining);
+        let mut serving = Parts::default();
+        let (standing, unlink) = (
+            self.link.as_ref().map(Link::standing),
+            CancellationToken::new(),
+        );
+        let _unlink = unlink.clone().drop_guard();
+        let mut linked = Parts::default();
+        if let Some(link) = self.link {
+            linked.spawn("the link to the keeper", link.run(unlink.clone()));
+        }
+        let admin = self.admin;
+        let mut admin_limits = self.limits.clone();
+        admin_limits.per_listener = ADMIN_CONNECTIONS;
+        let own = Connections::new(ADMIN_CONNECTIONS, counters(&self.metrics).beside()?);
+        let answer = move |request| {
+            let admin = Arc::clone(&admin);
+            async move { admin.answer(&request) }
+        };
+        let listener = self.admin_socket;
+        background.spawn(
+            "the admin port",
+            serve(listener, admin_limits, own, answer, draining.clone()),
+        );
 
+        if let Some(standing) = &standing
+            && !standing.synced(SYNC_TIMEOUT).await
+        {
+            tracing::warn!("starting without what the keeper holds: it does not answer");
+        }
+        let stop = CancellationToken::new();
+        let path = &self.config.enrolment.socket;
+        let door = self.intake.open();
+        let door = door.with_context(|| format!("failed to bind `{}`", path.display()))?;
+        serving.spawn("the enrolment socket", self.intake.run(door, stop.clone()));
+        let route = self.route;
+        let answer = move |request| {
+            let route = route.clone();
+            async move { route.answer(request, None).await }
+        };
+        let path = &self.config.serve.agent_socket;
+        let listener = DirectSocket::publish(path);
+        let listener = listener.with_context(|| format!("failed to bind `{}`", path.display()))?;
+        serving.spawn(
+            "the shared credential socket",
+            serve(
+                listener,
+                self.limits,
+                self.connections,
+                answer,
+                stop.clone(),
+            ),
+        );
+        self.metrics.listeners.of(Delivery::Direct).set(1);
+        tracing::info!("serving");
+
+        let asked = async {
+            shutdown.cancelled().await;
+            if let Some(standing) = &standing {
+                hand_over(standing, self.config.serve.handover_timeout).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = asked => {}
+            error = background.ended() => return Err(error),
+            error = serving.ended() => return Err(error),
+            error = linked.ended() => return Err(error),
+        }
+        stop.cancel();
+        let drained = async {
+            tokio::join!(serving.all_ended(), self.registry.drain());
+            // A Pod whose enrolment was ending just then.
+            self.registry.drain().await;
+        };
+        match timeout(self.config.serve.drain_timeout, drained).await {
+            Ok(()) => tracing::info!("drained"),
+            Err(_elapsed) => tracing::warn!("requests were still in flight when the drain ended"),
+        }
+        if standing.is_some() {
+            // Exchanges that are under way end first: what they mint goes to the next agent.
+            draining.cancel();
+            let saved = async {
+                background.all_ended().await;
+                unlink.cancel();
+                linked.all_ended().await;
+            };
+            if timeout(SAVE_TIMEOUT, saved).await.is_err() {
+                tracing::warn!("the keeper did not take the last state");
+            }
+        }
+        Ok(())
+    }
+
+    /// What goes on by itself until `draining`.
+    fn background(&self, draining: &CancellationToken) -> Parts {
+        let mut background = Parts::default();
         let (broker, stop) = (Arc::clone(&self.broker), draining.clone());
         background.spawn("the refresh of the issuer's keys", async move {
             broker.verifier().keep_keys(stop).await;
@@ -134,56 +252,37 @@ impl App {
             let gone = |pod: &_| broker.cache().forget(pod);
             reap::run(&registry, interval, gone, stop).await;
         });
-        let admin = self.admin;
-        let mut admin_limits = self.limits.clone();
-        admin_limits.per_listener = ADMIN_CONNECTIONS;
-        let own = Connections::new(ADMIN_CONNECTIONS, counters(&self.metrics).beside()?);
-        let answer = move |request| {
-            let admin = Arc::clone(&admin);
-            async move { admin.answer(&request) }
-        };
-        let listener = self.admin_socket;
-        background.spawn(
-            "the admin port",
-            serve(listener, admin_limits, own, answer, draining),
-        );
-
-        serving.spawn("the enrolment socket", self.intake.run(shutdown.clone()));
-        let route = self.route;
-        let answer = move |request| {
-            let route = route.clone();
-            async move { route.answer(request, None).await }
-        };
-        let (listener, limits) = (self.agent_socket, self.limits);
-        serving.spawn(
-            "the shared credential socket",
-            serve(listener, limits, self.connections, answer, shutdown.clone()),
-        );
-        self.metrics.listeners.of(Delivery::Direct).set(1);
-        tracing::info!("serving");
-
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => {}
-            error = background.ended() => return Err(error),
-            error = serving.ended() => return Err(error),
-        }
-        let drained = async {
-            tokio::join!(serving.all_ended(), self.registry.drain());
-            // A Pod whose enrolment was ending just then.
-            self.registry.drain().await;
-        };
-        match timeout(self.config.serve.drain_timeout, drained).await {
-            Ok(()) => tracing::info!("drained"),
-            Err(_elapsed) => tracing::warn!("requests were still in flight when the drain ended"),
-        }
-        Ok(())
+        background
     }
 }
 
-fn admin(series: Series, broker: &Arc<Broker<CoreWeave>>) -> anyhow::Result<Admin> {
+/// Serves on until another agent serves in this one's place, or none does in time.
+async fn hand_over(standing: &Standing, limit: Duration) {
+    if !standing.is_synced() {
+        return;
+    }
+    tracing::info!(
+        ?limit,
+        "serving on until another agent takes this one's place"
+    );
+    if standing.superseded(limit).await {
+        tracing::info!("another agent serves; draining");
+    } else {
+        tracing::info!("no other agent has come; draining");
+    }
+}
+
+fn admin(
+    series: Series,
+    broker: &Arc<Broker<CoreWeave>>,
+    standing: Option<Arc<Standing>>,
+) -> anyhow::Result<Admin> {
     let (keys, gauges) = (Arc::clone(broker), Arc::clone(broker));
-    let readiness = Readiness::default().with("issuer keys", move || keys.verifier().has_keys());
+    let mut readiness =
+        Readiness::default().with("issuer keys", move || keys.verifier().has_keys());
+    if let Some(standing) = standing {
+        readiness = readiness.with("keeper", move || standing.is_synced());
+    }
     Admin::new(series, readiness, move || gauges.cache().observe())
         .context("failed to register the process metrics")
 }

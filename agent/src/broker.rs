@@ -1,5 +1,7 @@
 //! Identity and cache together: who asks, and what they get.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::cache::Cache;
@@ -7,8 +9,10 @@ use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::identity::Verifier;
+use crate::link::{Memory, SavedMemory};
 use crate::metrics::Outcome;
 use crate::route::Authority;
+use crate::snapshot;
 use crate::workload::{PodUid, Workload};
 
 /// Verifies who asks, and has their credentials.
@@ -42,6 +46,42 @@ impl<E: Exchange> Broker<E> {
     /// Safe: the exchange goes on.
     pub async fn first_exchange(&self, workload: &Arc<Workload>) -> Result<(), Error> {
         self.cache.credentials(workload).await.map(|_served| ())
+    }
+}
+
+impl<E: Exchange> Memory for Broker<E> {
+    fn save(&self) -> io::Result<SavedMemory> {
+        let keys = self.verifier.save_keys();
+        self.cache.save(|cache| {
+            Ok(SavedMemory {
+                memory: snapshot::write(cache, keys)?,
+                identities: cache.with_credentials(),
+            })
+        })
+    }
+
+    fn restore(&self, memory: OwnedFd, is_first: bool) -> io::Result<()> {
+        snapshot::read(memory, |snapshot| {
+            if let Some(keys) = snapshot.keys {
+                self.verifier.restore_keys(keys);
+            }
+            self.cache.restore(&snapshot.cache, is_first);
+        })
+    }
+
+    async fn changed(&self) {
+        tokio::select! {
+            () = self.cache.changed() => {}
+            () = self.verifier.keys_changed() => {}
+        }
+    }
+
+    fn rest(&self, resting: bool) {
+        self.cache.rest(resting);
+    }
+
+    fn forget(&self, pod: &PodUid) {
+        self.cache.forget(pod);
     }
 }
 

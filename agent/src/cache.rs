@@ -11,9 +11,11 @@ mod budget;
 mod entry;
 mod flight;
 mod gate;
+mod handover;
 mod held;
 mod hold;
 mod policy;
+mod saved;
 #[cfg(test)]
 mod script;
 #[cfg(test)]
@@ -27,7 +29,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use moka::policy::EvictionPolicy;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use self::entry::{Entry, Found};
 use self::gate::Gate;
 pub use self::policy::Policy;
+pub use self::saved::Saved;
 use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::exchange::Exchange;
@@ -56,6 +59,8 @@ struct Shared<E> {
     rng: Mutex<Rng>,
     flights: TaskTracker,
     closing: CancellationToken,
+    /// Whoever hands the cache on looks again.
+    changed: Arc<Notify>,
 }
 
 /// Credentials, and how a request came by them.
@@ -90,6 +95,7 @@ impl<E: Exchange> Cache<E> {
             rng: Mutex::new(rng),
             flights: TaskTracker::new(),
             closing: CancellationToken::new(),
+            changed: Arc::default(),
             policy,
         }))
     }
@@ -167,8 +173,8 @@ impl<E: Exchange> Cache<E> {
     }
 
     /// Frees what was dropped, renews what a wall clock that was set forth has made due, and
-    /// refreshes the gauges, until `shutdown`; then ends renewals and
-    /// exchanges, and answers requests that are held with [`Error::Unavailable`].
+    /// refreshes the gauges, until `shutdown`; then begins no more exchanges, answers requests that
+    /// are held with [`Error::Unavailable`], and returns when the exchanges under way have ended.
     ///
     /// # Cancel safety
     /// Dropped early, it leaves exchanges and renewals running.
@@ -197,7 +203,8 @@ impl<E: Exchange> Shared<E> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .fork();
-            Arc::new(Entry::new(identity.clone(), &self.policy, rng))
+            let changed = Arc::clone(&self.changed);
+            Arc::new(Entry::new(identity.clone(), &self.policy, rng, changed))
         })
     }
 

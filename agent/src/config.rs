@@ -19,7 +19,7 @@ use shared::flags::Problems;
 
 use crate::exchange::settings::Settings as ExchangeSettings;
 use crate::identity::{KeySource, Settings as IdentitySettings};
-use crate::{cache, enrolment};
+use crate::{cache, enrolment, link};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -37,6 +37,8 @@ pub struct Config {
     pub cache: cache::Policy,
     /// How listeners of Pods are taken.
     pub enrolment: enrolment::Settings,
+    /// Where the keeper is; `None`: there is none.
+    pub keeper: Option<link::Settings>,
     /// How connections are served.
     pub serve: Serve,
     /// Where metrics and probes are.
@@ -62,6 +64,8 @@ pub struct Serve {
     pub idle_timeout: Duration,
     /// How long requests in flight may take to end at shutdown.
     pub drain_timeout: Duration,
+    /// How long an agent that is to end serves on until another has taken its place.
+    pub handover_timeout: Duration,
 }
 
 impl Config {
@@ -75,6 +79,7 @@ impl Config {
         let (identity, keys) = identity::settings(&args, in_cluster, &mut problems);
         let cache = cache_policy(&args, &mut problems);
         let enrolment = enrolment_settings(&args, &mut problems);
+        let keeper = keeper_settings(&args, &mut problems);
         let serve = serve_settings(&args, &mut problems);
         let admin = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let admin_listen = problems.read("--admin-listen", &args.admin_listen, admin);
@@ -91,6 +96,7 @@ impl Config {
             exchange,
             cache,
             enrolment,
+            keeper,
             serve,
             admin_listen,
             poll_interval,
@@ -139,6 +145,16 @@ fn enrolment_settings(args: &RunArgs, problems: &mut Problems) -> enrolment::Set
     }
 }
 
+fn keeper_settings(args: &RunArgs, problems: &mut Problems) -> Option<link::Settings> {
+    let socket = args.keeper_socket.clone()?;
+    let instance = args.instance.clone();
+    if !(1..=keeper::protocol::MAX_INSTANCE_BYTES).contains(&instance.len()) {
+        let most = keeper::protocol::MAX_INSTANCE_BYTES;
+        problems.add(format!("`--instance` must have 1 to {most} bytes"));
+    }
+    Some(link::Settings { socket, instance })
+}
+
 fn serve_settings(args: &RunArgs, problems: &mut Problems) -> Serve {
     let milliseconds = Duration::from_millis;
     Serve {
@@ -162,6 +178,11 @@ fn serve_settings(args: &RunArgs, problems: &mut Problems) -> Serve {
         drain_timeout: problems.duration(
             "--drain-timeout",
             &args.drain_timeout,
+            Duration::ZERO..=5 * MINUTE,
+        ),
+        handover_timeout: problems.duration(
+            "--handover-timeout",
+            &args.handover_timeout,
             Duration::ZERO..=5 * MINUTE,
         ),
     }

@@ -7,6 +7,8 @@
 //!
 //! Start with [`Intake`].
 
+mod about;
+mod adopt;
 mod answer;
 mod conversation;
 mod descriptor;
@@ -18,6 +20,7 @@ mod registration;
 mod registry;
 mod reown;
 mod take;
+mod unkept;
 mod waiting;
 
 #[cfg(test)]
@@ -33,9 +36,12 @@ use clap::ValueEnum;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use intake::Intake;
+pub use intake::{Door, Intake};
 pub use listener::PodListener;
 pub use registry::Registry;
+
+pub(crate) use adopt::Adopted;
+pub(crate) use readiness::watch;
 
 use crate::error::Error;
 use crate::workload::{Pod, PodUid, Workload};

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::claims::{Expected, Proof};
 use self::keys::KeySet;
+pub use self::keys::SavedKeys;
 use self::memo::Memo;
 use self::quoted::Quoted;
 pub use self::source::KeySource;
@@ -173,6 +174,24 @@ impl Verifier {
     /// Whether keys were ever loaded: without them no token can be verified.
     pub fn has_keys(&self) -> bool {
         self.store.current().is_some()
+    }
+
+    /// The issuer's keys, for the next agent of the node.
+    pub fn save_keys(&self) -> Option<SavedKeys> {
+        self.store.save()
+    }
+
+    /// Starts with the keys of the agent before, where none are loaded yet.
+    pub fn restore_keys(&self, saved: SavedKeys) {
+        self.store.restore(saved);
+    }
+
+    /// Returns when other keys were loaded since this last returned. For one caller.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn keys_changed(&self) {
+        self.store.changed().await;
     }
 
     /// Loads the issuer's keys, keeps them fresh, and forgets expired tokens, until `shutdown`.

@@ -58,6 +58,12 @@ pub struct Metrics {
     pub jwks_refreshes: Counters<JwksOutcome>,
     /// Listeners that are served; the IPv4 and IPv6 sockets of one Pod are one.
     pub listeners: Gauges<Delivery>,
+    /// Listeners that were taken over from the keeper.
+    pub listeners_adopted: IntCounter,
+    /// Identities whose credentials the keeper holds for the next agent.
+    pub kept_identities: IntGauge,
+    /// 1 while the keeper is connected; always 0 without one.
+    pub keeper_connected: IntGauge,
     /// Enrolments that ended.
     pub enrolments: Counters<EnrolmentOutcome>,
     /// Seconds from an enrolment's message to its answer.
@@ -126,6 +132,15 @@ impl Metrics {
             jwks_refreshes: make
                 .counters("jwks_refreshes_total", "Loads of the issuer's key set.")?,
             listeners: make.gauges("listeners", "Listeners that are served.")?,
+            listeners_adopted: make.counter(
+                "listeners_adopted_total",
+                "Listeners that were taken over from the keeper.",
+            )?,
+            kept_identities: make.gauge(
+                "kept_identities",
+                "Identities whose credentials the keeper holds.",
+            )?,
+            keeper_connected: make.gauge("keeper_connected", "1 while the keeper is connected.")?,
             enrolments: make.counters("enrollments_total", "Enrolments that ended.")?,
             enrolment_duration: make.histogram(
                 "enrollment_duration_seconds",

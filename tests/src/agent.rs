@@ -1,6 +1,7 @@
 //! The agent as a child process on a node.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -84,6 +85,32 @@ impl Agent {
         })
     }
 
+    /// The same agent with its metrics at `address`.
+    #[must_use]
+    pub fn with_admin(mut self, node: &Arc<Namespace>, address: SocketAddr) -> Self {
+        self.admin = Admin::new(node, address);
+        self
+    }
+
+    /// Ends it as a crash does: at once, and without a word.
+    ///
+    /// # Errors
+    /// When it cannot be ended.
+    pub fn crash(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to end, and waits for nothing.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn ask_to_end(&self) -> anyhow::Result<()> {
+        let id = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(id, Signal::SIGTERM).context("failed to signal the agent")
+    }
+
     /// Waits until it is ready.
     ///
     /// # Errors
@@ -142,8 +169,7 @@ impl Agent {
     /// # Errors
     /// When it does not end in time.
     pub fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
-        let id = Pid::from_raw(i32::try_from(self.child.id())?);
-        kill(id, Signal::SIGTERM)?;
+        self.ask_to_end()?;
         self.ended()
     }
 

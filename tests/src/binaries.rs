@@ -10,6 +10,14 @@ pub fn agent() -> PathBuf {
     BUILT.get_or_init(|| build("agent", "caios-agent")).clone()
 }
 
+/// The keeper, in the profile that the tests were built in.
+pub fn keeper() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| build("keeper", "caios-keeper"))
+        .clone()
+}
+
 /// The injector, in the profile that the tests were built in.
 pub fn injector() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();

@@ -9,6 +9,7 @@ pub mod container;
 pub mod control_plane;
 pub mod http;
 pub mod injector;
+pub mod keeper;
 pub mod link;
 pub mod namespace;
 pub mod node;

@@ -176,9 +176,13 @@ impl Node {
 
     /// Stops CoreWeave's API: connections to it are refused.
     pub fn stop_api(&self) {
+        self.stop(Part::Api);
+    }
+
+    /// Stops a part of the stand-in: connections to it are refused.
+    pub fn stop(&self, part: Part) {
         let standin = self.standin.clone();
-        self.namespace
-            .run(async move { standin.stop(Part::Api).await });
+        self.namespace.run(async move { standin.stop(part).await });
     }
 
     /// Starts CoreWeave's API again, on the same port.

@@ -8,6 +8,7 @@ mod check;
 mod credentials;
 mod docs;
 mod enrolment;
+mod handover;
 mod outage;
 mod prepare;
 mod proxy;

@@ -72,6 +72,16 @@ pub const AGENT_SOCKET: &str = "agent.sock";
 /// The enrolment socket in the public directory. `caios-enroll` connects, the agent listens.
 pub const ENROLL_SOCKET: &str = "enroll.sock";
 
+/// The socket in the private directory where listeners and memory outlive an agent. `caios-keeper`
+/// listens; its agent and the next keeper connect.
+pub const KEEPER_SOCKET: &str = "keeper.sock";
+
+/// [`KEEPER_SOCKET`] in its default place.
+pub const KEEPER_SOCKET_PATH: &str = "/run/caios-agent/private/keeper.sock";
+
+/// What agent and keeper call the Pod that they are in where nobody has told them its uid.
+pub const DEFAULT_INSTANCE: &str = "local";
+
 /// The longest service account token that is read, in bytes. Bound tokens have 1 to 2 kB; the API
 /// server's own limit on a request header is far above.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -81,7 +91,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_public_directory_is_in_the_directory_of_the_node() {
+    fn all_paths_are_in_the_directory_of_the_node() {
         assert_eq!(PUBLIC_DIRECTORY, format!("{NODE_DIRECTORY}/{PUBLIC_NAME}"));
+        let keeper = format!("{NODE_DIRECTORY}/{PRIVATE_NAME}/{KEEPER_SOCKET}");
+        assert_eq!(KEEPER_SOCKET_PATH, keeper);
     }
 }

@@ -1,10 +1,11 @@
 //! What the binaries share.
 //!
 //! [`contract`] has the names that Pods, nodes and admins see. It needs neither `std` nor an
-//! allocator, so that `caios-enroll` stays small. Everything behind the feature `server` is the
-//! plumbing of a long-running server, and knows nothing of credentials.
+//! allocator, so that `caios-enroll` stays small. What is behind the feature `node` asks the kernel
+//! alone; everything behind `server` is the plumbing of a long-running server. Neither knows
+//! anything of credentials.
 
-#![cfg_attr(not(any(test, feature = "server")), no_std)]
+#![cfg_attr(not(any(test, feature = "node")), no_std)]
 
 #[cfg(feature = "server")]
 pub mod admin;
@@ -20,11 +21,13 @@ pub mod flags;
 pub mod metrics;
 #[cfg(feature = "server")]
 pub mod parts;
-#[cfg(feature = "server")]
+#[cfg(feature = "node")]
 pub mod process;
 #[cfg(feature = "server")]
 pub mod serve;
 #[cfg(feature = "server")]
 pub mod shutdown;
+#[cfg(feature = "node")]
+pub mod socket;
 #[cfg(feature = "server")]
 pub mod telemetry;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::Instant;
 
+use super::saved::{Clocks, SavedFailures};
 use super::urgency::Urgency;
 use crate::exchange::ExchangeError;
 
@@ -78,6 +79,27 @@ impl Backoff {
             held: now + held.mul_f64(jitter),
             background: now + background.mul_f64(jitter),
         });
+    }
+
+    /// What another agent is to know of the failures; `None` when there are none.
+    pub(super) fn save(&self, clocks: Clocks) -> Option<SavedFailures> {
+        let not_before = self.not_before?;
+        Some(SavedFailures {
+            count: self.failures,
+            held: clocks.wall_of(not_before.held),
+            background: clocks.wall_of(not_before.background),
+        })
+    }
+
+    /// Goes on where another agent was.
+    pub(super) fn restore(saved: SavedFailures, clocks: Clocks) -> Self {
+        Self {
+            failures: saved.count,
+            not_before: Some(NotBefore {
+                held: clocks.instant_of(saved.held),
+                background: clocks.instant_of(saved.background),
+            }),
+        }
     }
 
     /// Whether the last exchange failed.

@@ -26,13 +26,24 @@ impl Budget {
         }
     }
 
+    /// How many retries there are.
+    pub(super) fn left(&self, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
+        (self.level + elapsed * self.per_second).min(self.burst)
+    }
+
+    /// Goes on with as many retries as another agent had left.
+    pub(super) fn restore(&mut self, left: f64, now: Instant) {
+        self.level = left.clamp(0.0, self.burst);
+        self.filled = now;
+    }
+
     /// Spends one retry.
     ///
     /// # Errors
     /// When there is none to spend: the time from which there may be one.
     pub(super) fn spend(&mut self, urgency: Urgency, now: Instant) -> Result<(), Instant> {
-        let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.level = (self.level + elapsed * self.per_second).min(self.burst);
+        self.level = self.left(now);
         self.filled = now;
         let needed = match urgency {
             Urgency::Held => 1.0,

@@ -15,7 +15,10 @@ use tokio::time::Instant;
 
 use self::state::{FlightState, State};
 pub(super) use self::state::{Found, Settled, Step};
+use super::backoff::Backoff;
+use super::handover::{Current, CurrentCredentials};
 use super::policy::Policy;
+use super::saved::{Clocks, SavedFailures};
 use super::urgency::Urgency;
 use crate::credentials::Credentials;
 use crate::exchange::ExchangeError;
@@ -31,15 +34,18 @@ pub(super) struct Entry {
     settled: Notify,
     /// The flight looks again.
     wake: Notify,
+    /// Whoever hands the cache on looks again.
+    changed: Arc<Notify>,
 }
 
 impl Entry {
-    pub(super) fn new(identity: Identity, policy: &Policy, rng: Rng) -> Self {
+    pub(super) fn new(identity: Identity, policy: &Policy, rng: Rng, changed: Arc<Notify>) -> Self {
         Self {
             identity,
             state: Mutex::new(State::new(policy, rng)),
             settled: Notify::new(),
             wake: Notify::new(),
+            changed,
         }
     }
 
@@ -65,6 +71,7 @@ impl Entry {
         }
         if state.tokens.remember(workload) {
             self.wake.notify_one();
+            self.changed.notify_one();
         }
         state.find(workload, now, wall)
     }
@@ -136,6 +143,7 @@ impl Entry {
         let ended = state.settle(workload, result, started, (now, wall), policy);
         drop(state);
         self.settled.notify_waiters();
+        self.changed.notify_one();
         ended
     }
 
@@ -152,7 +160,54 @@ impl Entry {
     /// Forgets a Pod, and says whether the identity has none left because of that.
     pub(super) fn forget(&self, pod: &PodUid) -> bool {
         let mut state = self.state();
-        state.tokens.forget(pod) && state.tokens.is_empty()
+        let was_known = state.tokens.forget(pod);
+        if was_known {
+            self.changed.notify_one();
+        }
+        was_known && state.tokens.is_empty()
+    }
+
+    /// What the next agent is to know; `None` when that is nothing.
+    pub(super) fn current(&self, clocks: Clocks) -> Option<Current> {
+        let state = self.state();
+        let held = state.held.as_ref();
+        let held = held.filter(|held| !held.is_expired(clocks.now, clocks.wall));
+        if state.is_retired || (held.is_none() && state.tokens.is_empty()) {
+            return None;
+        }
+        Some(Current {
+            identity: self.identity.clone(),
+            held: held.map(|held| CurrentCredentials {
+                credentials: held.credentials.clone(),
+                ends_at: clocks.wall_of(clocks.now + held.remaining(clocks.now, clocks.wall)),
+                renew_at: clocks.wall_of(held.renew_at()),
+            }),
+            tokens: state.tokens.all().map(Arc::clone).collect(),
+            failures: state.backoff.save(clocks),
+        })
+    }
+
+    /// Takes over what another agent had, where it is better than what is here.
+    pub(super) fn restore(
+        &self,
+        credentials: Option<CurrentCredentials>,
+        tokens: &[Arc<Workload>],
+        failures: Option<SavedFailures>,
+        clocks: Clocks,
+    ) {
+        let mut state = self.state();
+        for workload in tokens {
+            state.tokens.remember(workload);
+        }
+        if let Some(failures) = failures {
+            state.backoff = Backoff::restore(failures, clocks);
+        }
+        if let Some(credentials) = credentials {
+            state.take_over(credentials, clocks);
+        }
+        drop(state);
+        self.settled.notify_waiters();
+        self.wake.notify_one();
     }
 
     /// Wakes the flight where a renewal is due. The flight sleeps by the monotonic clock alone, so
@@ -176,6 +231,7 @@ impl Entry {
         drop(state);
         self.settled.notify_waiters();
         self.wake.notify_one();
+        self.changed.notify_one();
     }
 
     /// How much life the credentials have left, if there are any.
@@ -218,7 +274,8 @@ mod tests {
         let (now, wall) = (Instant::now(), Timestamp::UNIX_EPOCH);
         let pod = workload("sa", "a", "token", Timestamp::MAX);
         let policy = Policy::default();
-        let entry = Entry::new(pod.identity.clone(), &policy, Rng::with_seed(1));
+        let rng = Rng::with_seed(1);
+        let entry = Entry::new(pod.identity.clone(), &policy, rng, Arc::default());
         assert!(matches!(entry.ask(&pod, now, wall), Found::Nothing));
         let waiting = entry.join().unwrap();
         assert!(entry.forget(&pod.pod.uid));
@@ -234,7 +291,8 @@ mod tests {
     async fn nobody_waits_on_an_entry_that_was_retired_between_asking_and_waiting() {
         let (now, wall) = (Instant::now(), Timestamp::UNIX_EPOCH);
         let pod = workload("sa", "a", "token", Timestamp::MAX);
-        let entry = Entry::new(pod.identity.clone(), &Policy::default(), Rng::with_seed(1));
+        let (policy, rng) = (Policy::default(), Rng::with_seed(1));
+        let entry = Entry::new(pod.identity.clone(), &policy, rng, Arc::default());
         assert!(matches!(entry.ask(&pod, now, wall), Found::Nothing));
         entry.retire();
         assert!(matches!(entry.plan(now, wall), Step::End));

@@ -41,15 +41,12 @@ impl<E: Exchange> Drop for Flight<E> {
 }
 
 impl<E: Exchange> Flight<E> {
+    /// Flies until there is nothing left to do, or the cache closes. An exchange that is under way
+    /// then is seen through: a key may have been minted for it.
     async fn run(self) {
-        let closing = self.shared.closing.clone();
-        let _ = closing.run_until_cancelled(self.fly()).await;
-    }
-
-    async fn fly(&self) {
         let gate = &self.shared.gate;
         let mut waited_for_breaker = false;
-        loop {
+        while !self.shared.closing.is_cancelled() {
             let changed = gate.changed();
             let now = Instant::now();
             match self.entry.plan(now, self.shared.clock.now()) {
@@ -91,7 +88,7 @@ impl<E: Exchange> Flight<E> {
         }
     }
 
-    /// Ends at `until`, or when there is something new to plan for.
+    /// Ends at `until`, when there is something new to plan for, or when the cache closes.
     async fn sleep(&self, until: Option<Instant>) {
         let timer = async {
             match until {
@@ -102,6 +99,7 @@ impl<E: Exchange> Flight<E> {
         tokio::select! {
             () = timer => {}
             () = self.entry.woken() => {}
+            () = self.shared.closing.cancelled() => {}
         }
     }
 

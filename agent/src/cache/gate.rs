@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use super::breaker::{Breaker, Passage};
 use super::budget::Budget;
 use super::policy::Policy;
+use super::saved::{Clocks, SavedGate};
 use super::urgency::Urgency;
 use crate::metrics::Metrics;
 
 /// Lets exchanges through: so many at once, a quarter of them for held requests alone, retries
-/// within a budget, renewals not while the issuer
-/// throttles, and next to nothing while the breaker is open.
+/// within a budget, renewals not while the issuer throttles or another agent makes them, and next
+/// to nothing while the breaker is open.
 #[derive(Debug)]
 pub(super) struct Gate {
     state: Mutex<State>,
@@ -32,6 +33,8 @@ struct State {
     throttled_until: Option<Instant>,
     in_flight: usize,
     max_in_flight: usize,
+    /// Another agent of the node renews.
+    resting: bool,
     rng: Rng,
 }
 
@@ -72,6 +75,7 @@ impl Gate {
             throttled_until: None,
             in_flight: 0,
             max_in_flight: policy.max_exchanges,
+            resting: false,
             rng,
         };
         Self {
@@ -92,6 +96,34 @@ impl Gate {
         self.changed.notified()
     }
 
+    /// Holds renewals back while another agent of the node makes them, or no longer.
+    pub(super) fn rest(&self, resting: bool) {
+        self.state().resting = resting;
+        self.changed.notify_waiters();
+    }
+
+    /// What another agent is to know.
+    pub(super) fn save(&self, clocks: Clocks) -> SavedGate {
+        let state = self.state();
+        SavedGate {
+            breaker_open: state.breaker.is_open(),
+            retries_left: state.budget.left(clocks.now),
+            throttled_until: state.throttled_until.map(|until| clocks.wall_of(until)),
+        }
+    }
+
+    /// Goes on where another agent was.
+    pub(super) fn restore(&self, saved: SavedGate, clocks: Clocks) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        state.budget.restore(saved.retries_left, clocks.now);
+        state.throttled_until = saved.throttled_until.map(|until| clocks.instant_of(until));
+        if saved.breaker_open && !state.breaker.is_open() {
+            state.breaker.open(clocks.now, &mut state.rng);
+        }
+        self.breaker_open.set(state.breaker.is_open().into());
+    }
+
     /// Lets one exchange through, or says what it must wait for.
     ///
     /// # Errors
@@ -107,6 +139,9 @@ impl Gate {
             until,
             by_breaker: false,
         };
+        if state.resting && urgency == Urgency::Background {
+            return Err(blocked(None));
+        }
         if let Some(until) = state.throttled_until
             && urgency == Urgency::Background
             && now < until

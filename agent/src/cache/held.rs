@@ -6,6 +6,7 @@ use fastrand::Rng;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::saved::Clocks;
 use crate::credentials::Credentials;
 
 /// Less than this left at receipt is as good as expired: the caller could sign nothing with it.
@@ -51,6 +52,22 @@ impl Held {
             credentials,
             deadline: now + life,
             renew_at: now + renew_after,
+        })
+    }
+
+    /// Takes credentials over from another agent, which had them until `ends_at` and was to renew
+    /// them at `renew_at`; `None` when too little life is left to be of use.
+    pub(super) fn restore(
+        credentials: Credentials,
+        (ends_at, renew_at): (Timestamp, Timestamp),
+        clocks: Clocks,
+    ) -> Option<Self> {
+        let life = remaining(ends_at.min(credentials.expires_at()), clocks.wall);
+        let deadline = clocks.now + life;
+        (life >= LEAST_LIFE).then(|| Self {
+            credentials,
+            deadline,
+            renew_at: clocks.instant_of(renew_at).min(deadline),
         })
     }
 

@@ -1,5 +1,6 @@
 //! What callers of the cache see, and how often the issuer is asked, under paused time.
 
+mod handover;
 mod outage;
 mod refusal;
 mod renewal;

@@ -94,6 +94,11 @@ impl Tokens {
             .retain(|_, slot| slot.workload.token_expires_at > wall);
     }
 
+    /// The token of every Pod.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.of_pod.values().map(|slot| &slot.workload)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.of_pod.is_empty()
     }

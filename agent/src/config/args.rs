@@ -211,6 +211,23 @@ pub struct RunArgs {
     /// How long requests in flight may take to end after SIGTERM; 0s to 5m.
     #[arg(long, env = "CAIOS_AGENT_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration(), help_heading = "Serving")]
     pub drain_timeout: Flag<Duration>,
+    /// How long an agent that has a keeper serves on after SIGTERM until another has taken its
+    /// place; 0s to 5m.
+    #[arg(long, env = "CAIOS_AGENT_HANDOVER_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration(), help_heading = "Serving")]
+    pub handover_timeout: Flag<Duration>,
+
+    /// Socket of the keeper, which holds listeners and memory over restarts of this agent. Without
+    /// one a restart loses the Pods' listeners.
+    #[arg(
+        long,
+        env = "CAIOS_AGENT_KEEPER_SOCKET",
+        value_name = "PATH",
+        help_heading = "Keeper"
+    )]
+    pub keeper_socket: Option<PathBuf>,
+    /// Uid of this Pod; the keeper of the same Pod has the same.
+    #[arg(long, env = "CAIOS_AGENT_INSTANCE", value_name = "UID", default_value = contract::DEFAULT_INSTANCE, help_heading = "Keeper")]
+    pub instance: String,
 
     /// How a handed-over listener is taken. `plain` is for kernels on which re-owning fails.
     #[arg(

@@ -78,6 +78,7 @@ fn every_number_has_a_range_and_both_its_ends_are_accepted() {
         ("--header-timeout", "99ms", "100ms", "60s", "61s"),
         ("--idle-timeout", "999ms", "1s", "1h", "3601s"),
         ("--drain-timeout", "", "0s", "5m", "301s"),
+        ("--handover-timeout", "", "0s", "5m", "301s"),
         ("--max-enrolments", "0", "1", "64", "65"),
         ("--max-pods", "0", "1", "100000", "100001"),
         ("--poll-interval", "999ms", "1s", "10m", "601s"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
+use shared::clock::Clock;
 use shared::enrolment::{MAX_REQUEST_BYTES, Status, parse_request};
 use shared::throttled;
 use tokio::io::Interest;
@@ -14,8 +15,9 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use super::about::About;
 use super::answer::Answer;
-use super::descriptor::{Cookie, Namespace};
+use super::descriptor::Cookie;
 use super::handed::discard;
 use super::readiness::watch;
 use super::registration::Registration;
@@ -25,12 +27,14 @@ use super::waiting::Place;
 use super::{Enroller, PodListener, Settings};
 use crate::error::Error;
 use crate::metrics::{Delivery, EnrolmentOutcome, Metrics};
-use crate::workload::{Pod, PodUid, Workload};
+use crate::workload::{PodUid, Workload};
 
 /// A token may need the issuer's keys fetched first.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Two re-owned listeners take two seconds at most.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The keeper is on the same node and does nothing else.
+const KEEP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What all connections share.
 #[derive(Debug)]
@@ -40,6 +44,7 @@ pub(super) struct Shared<E> {
     pub(super) metrics: Metrics,
     pub(super) registry: Arc<Registry>,
     pub(super) own: Cookie,
+    pub(super) clock: Clock,
     /// Bounds the threads that examine descriptors.
     pub(super) examining: Arc<Semaphore>,
     /// Bounds the threads of plain accepts.
@@ -202,9 +207,23 @@ impl<E: Enroller> Shared<E> {
                 replaces,
             } => {
                 let pod = &workload.pod;
-                self.serve(pod, listeners, namespace).map_err(|error| {
+                let about = About {
+                    pod: pod.clone(),
+                    port,
+                    mode: self.settings.mode,
+                    interfaces: namespace.interfaces,
+                    since: self.clock.now(),
+                };
+                let registration = self.serve(about, namespace.cookie, listeners);
+                let registration = registration.map_err(|error| {
                     Refusal::Busy(format!("failed to start serving the listener: {error}"))
                 })?;
+                self.registry.insert(registration);
+                // A Pod that is told that it is enrolled must survive the agent's death.
+                let kept = self.registry.unkept().kept(&pod.uid);
+                if timeout(KEEP_TIMEOUT, kept).await.is_err() {
+                    tracing::warn!(pod_uid = %pod.uid, "the keeper does not take a listener");
+                }
                 tracing::info!(
                     namespace = pod.namespace,
                     pod = pod.name,
@@ -221,25 +240,30 @@ impl<E: Enroller> Shared<E> {
         }
     }
 
-    fn serve(&self, pod: &Pod, listeners: Vec<OwnedFd>, namespace: Namespace) -> io::Result<()> {
-        let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
-        let Some(witness) = listeners.first().map(Arc::clone) else {
-            return Ok(());
-        };
-        let mode = self.settings.mode;
-        let ready = listeners
-            .into_iter()
-            .map(|socket| PodListener::new(socket, mode, Arc::clone(&self.accepting)))
+    /// Starts to serve listeners in the network namespace `cookie`.
+    pub(super) fn serve(
+        &self,
+        about: About,
+        cookie: Cookie,
+        listeners: Vec<OwnedFd>,
+    ) -> io::Result<Registration> {
+        let sockets: Vec<_> = listeners.into_iter().map(Arc::new).collect();
+        let ready = sockets
+            .iter()
+            .map(|socket| {
+                let blocking = Arc::clone(&self.accepting);
+                PodListener::new(Arc::clone(socket), about.mode, blocking)
+            })
             .collect::<io::Result<Vec<_>>>()?;
         let stop = CancellationToken::new();
         let served = ready
             .into_iter()
-            .map(|listener| self.enroller.serve(pod, listener, stop.clone()))
+            .map(|listener| self.enroller.serve(&about.pod, listener, stop.clone()))
             .collect();
         let gauge = self.metrics.listeners.of(Delivery::Handoff).clone();
-        let registration = Registration::new(namespace, witness, stop, served, gauge);
-        self.registry.insert(pod.uid.clone(), registration);
-        Ok(())
+        Ok(Registration::new(
+            about, cookie, sockets, stop, served, gauge,
+        ))
     }
 }
 

@@ -5,10 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{SocketFlags, SocketType};
+use shared::clock::Clock;
+use shared::socket::{Published, Standing, publish};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,78 +22,107 @@ use super::registry::Registry;
 use super::waiting::Waiting;
 use super::{Enroller, Settings};
 use crate::metrics::Metrics;
-use crate::socket;
 
-/// Connections that the kernel keeps until they are accepted.
-const BACKLOG: i32 = 1024;
+/// Every user of every Pod may enrol.
+const SOCKET_MODE: u32 = 0o666;
 /// After a failed accept, which is mostly a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked whether the published path still leads to a live socket.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The enrolment socket and all that enrols through it.
+/// All that takes listeners: from Pods, through [`Door`]s, and back from the keeper. A cheap clone.
 #[derive(Debug)]
-pub struct Intake<E> {
+pub struct Intake<E>(Arc<Shared<E>>);
+
+impl<E> Clone for Intake<E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// The published enrolment socket.
+#[derive(Debug)]
+pub struct Door {
     socket: AsyncFd<Arc<OwnedFd>>,
-    shared: Arc<Shared<E>>,
+    published: Published,
 }
 
 impl<E: Enroller> Intake<E> {
+    /// Prepares to take listeners; nothing is bound yet.
+    ///
+    /// # Errors
+    /// When the agent's own network namespace cannot be told.
+    pub fn new(
+        settings: Settings,
+        enroller: E,
+        clock: Clock,
+        metrics: Metrics,
+        registry: Arc<Registry>,
+    ) -> io::Result<Self> {
+        let probe = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+        Ok(Self(Arc::new(Shared {
+            examining: Arc::new(Semaphore::new(settings.max_blocking)),
+            accepting: Arc::new(Semaphore::new(settings.max_blocking)),
+            closing: Arc::new(Semaphore::new(settings.max_blocking)),
+            own: netns_cookie(probe.as_fd()),
+            clock,
+            settings,
+            enroller,
+            metrics,
+            registry,
+        })))
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared<E>> {
+        &self.0
+    }
+
     /// Publishes the socket: bound aside and renamed into place, so that there is no moment
     /// without one, and open to every user.
     ///
     /// # Errors
     /// When the directory is missing or not writable, or the path is too long for a socket.
-    pub fn bind(
-        settings: Settings,
-        enroller: E,
-        metrics: Metrics,
-        registry: Arc<Registry>,
-    ) -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        socket::publish(&settings.socket, |aside| {
-            rustix::net::bind(&socket, &SocketAddrUnix::new(aside)?)?;
-            rustix::net::listen(&socket, BACKLOG)?;
-            Ok(())
-        })?;
-        let probe = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
-        let shared = Shared {
-            examining: Arc::new(Semaphore::new(settings.max_blocking)),
-            accepting: Arc::new(Semaphore::new(settings.max_blocking)),
-            closing: Arc::new(Semaphore::new(settings.max_blocking)),
-            own: netns_cookie(probe.as_fd()),
-            settings,
-            enroller,
-            metrics,
-            registry,
-        };
-        Ok(Self {
+    pub fn open(&self) -> io::Result<Door> {
+        let path = &self.0.settings.socket;
+        let (socket, published) = publish(path, SocketType::SEQPACKET, SOCKET_MODE)?;
+        Ok(Door {
             socket: watch(Arc::new(socket))?,
-            shared: Arc::new(shared),
+            published,
         })
     }
 
-    /// Enrols Pods until `shutdown`, and then ends what is under way. Never ends by itself.
+    /// Enrols Pods until `shutdown`, and then ends what is under way. Never ends by itself. Where
+    /// the published socket is removed, or that of an agent which took its place has died, it is
+    /// published again.
     ///
     /// Listeners of enrolled Pods live on in the registry.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(self, mut door: Door, shutdown: CancellationToken) {
         let tracker = TaskTracker::new();
-        let mut waiting = Waiting::new(self.shared.settings.max_waiting);
+        let mut waiting = Waiting::new(self.0.settings.max_waiting);
         // A connection counts until it is closed, and a close may block.
-        let connections = Arc::new(Semaphore::new(2 * self.shared.settings.max_waiting));
+        let connections = Arc::new(Semaphore::new(2 * self.0.settings.max_waiting));
         let accept_all = async {
+            let mut looks = interval(LOOK_INTERVAL);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
                     return;
                 };
-                match self.accept().await {
+                let accepted = tokio::select! {
+                    accepted = door.accept() => accepted,
+                    _ = looks.tick() => {
+                        self.look_at(&mut door);
+                        continue;
+                    }
+                };
+                match accepted {
                     Ok(socket) => {
                         let place = waiting.enter();
-                        let shared = Arc::clone(&self.shared);
+                        let shared = Arc::clone(&self.0);
                         tracker.spawn(shared.converse(socket, place, shutdown.clone(), permit));
                     }
                     Err(error) => {
-                        self.shared.metrics.accept_errors.inc();
+                        self.0.metrics.accept_errors.inc();
                         tracing::debug!(%error, "failed to accept an enrolment");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
@@ -105,6 +137,22 @@ impl<E: Enroller> Intake<E> {
         tracker.wait().await;
     }
 
+    fn look_at(&self, door: &mut Door) {
+        if door.published.standing() != Standing::Vacant {
+            return;
+        }
+        let path = door.published.path().display().to_string();
+        match self.open() {
+            Ok(new) => {
+                tracing::warn!(path, "the enrolment socket was gone; it is published again");
+                *door = new;
+            }
+            Err(error) => tracing::warn!(path, %error, "failed to publish the socket again"),
+        }
+    }
+}
+
+impl Door {
     async fn accept(&self) -> io::Result<OwnedFd> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         self.socket

@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Watches `socket` for something to read or accept.
-pub(super) fn watch(socket: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+pub(crate) fn watch(socket: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: an `Arc<OwnedFd>` names the same open descriptor as long as it lives, and the
     // `AsyncFd` owns it; nothing here gives mutable access to it.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)

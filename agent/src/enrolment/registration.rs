@@ -1,6 +1,6 @@
 //! An enrolled Pod, and the witness of its life.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use prometheus::IntGauge;
@@ -9,33 +9,38 @@ use rustix::net::netdevice;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::descriptor::{Namespace, POD_INTERFACE};
+use super::about::About;
+use super::descriptor::{Cookie, POD_INTERFACE};
 
 /// A Pod whose listeners are served until this is dropped.
 #[derive(Debug)]
 pub(super) struct Registration {
-    pub(super) namespace: Namespace,
-    witness: Arc<OwnedFd>,
+    /// The network namespace of its listeners.
+    pub(super) cookie: Cookie,
+    pub(super) about: About,
+    sockets: Vec<Arc<OwnedFd>>,
     stop: CancellationToken,
     served: Vec<JoinHandle<()>>,
     listeners: IntGauge,
 }
 
 impl Registration {
-    /// Registers listeners in `namespace`, the first of which is `witness`; each is served by one
-    /// of the tasks in `served` until `stop` is cancelled. Counts them as one in `listeners`: they are
+    /// Registers the listeners `sockets` in the network namespace `cookie`; each is served by one of
+    /// the tasks in `served` until `stop` is cancelled. Counts them as one in `listeners`: they are
     /// the two addresses of one loopback interface.
     pub(super) fn new(
-        namespace: Namespace,
-        witness: Arc<OwnedFd>,
+        about: About,
+        cookie: Cookie,
+        sockets: Vec<Arc<OwnedFd>>,
         stop: CancellationToken,
         served: Vec<JoinHandle<()>>,
         listeners: IntGauge,
     ) -> Self {
         listeners.inc();
         Self {
-            namespace,
-            witness,
+            cookie,
+            about,
+            sockets,
             stop,
             served,
             listeners,
@@ -52,20 +57,22 @@ impl Registration {
         self.stop.cancel();
     }
 
-    /// Waits until its requests in flight have ended too.
-    pub(super) async fn ended(&mut self) {
-        for served in &mut self.served {
-            // A listener whose task has failed has ended all the same.
-            let _ = served.await;
-        }
+    /// The tasks that serve its listeners, to be waited for.
+    pub(super) fn take_served(&mut self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.served)
     }
 
-    /// Through what its interfaces can be looked up.
-    pub(super) fn witness(&self) -> Witness {
-        Witness {
-            socket: Arc::clone(&self.witness),
-            interfaces: self.namespace.interfaces.clone(),
-        }
+    /// Its listeners, 127.0.0.1 first.
+    pub(super) fn sockets(&self) -> &[Arc<OwnedFd>] {
+        &self.sockets
+    }
+
+    /// Through what its interfaces can be looked up; `None` for one without a listener.
+    pub(super) fn witness(&self) -> Option<Witness> {
+        Some(Witness {
+            socket: Arc::clone(self.sockets.first()?),
+            interfaces: self.about.interfaces.clone(),
+        })
     }
 }
 
@@ -89,15 +96,24 @@ impl Witness {
     /// Whether the Pod's interfaces have left its network namespace: it had some, all are absent
     /// for sure, and no other has been made in their place.
     pub(crate) fn is_gone(&self) -> bool {
-        let socket = self.socket.as_fd();
+        Self::is_gone_from(self.socket.as_fd(), &self.interfaces)
+    }
+
+    /// As [`is_gone`](Self::is_gone), through any socket in the Pod's network namespace.
+    pub(super) fn is_gone_from(socket: BorrowedFd<'_>, interfaces: &[u32]) -> bool {
         let absent = |index: &u32| {
             matches!(
                 netdevice::index_to_name_inlined(socket, *index),
                 Err(Errno::NODEV | Errno::NXIO)
             )
         };
-        !self.interfaces.is_empty()
-            && self.interfaces.iter().all(absent)
+        !interfaces.is_empty()
+            && interfaces.iter().all(absent)
             && netdevice::name_to_index(socket, POD_INTERFACE) == Err(Errno::NODEV)
+    }
+
+    /// Whether the Pod's interfaces are there: it had some, and not all of them are absent.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.interfaces.is_empty() && !self.is_gone()
     }
 }

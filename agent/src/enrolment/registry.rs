@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
 
 use super::descriptor::Cookie;
 use super::registration::{Registration, Witness};
+use super::unkept::Unkept;
 use crate::workload::PodUid;
 
 /// The enrolled Pods: at most one network namespace for each, and one Pod for each namespace.
@@ -13,6 +17,14 @@ use crate::workload::PodUid;
 pub struct Registry {
     max_pods: usize,
     state: Mutex<State>,
+    unkept: Unkept,
+}
+
+/// What the keeper holds for a Pod.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) about: Vec<u8>,
+    pub(crate) sockets: Vec<Arc<OwnedFd>>,
 }
 
 #[derive(Debug, Default)]
@@ -20,6 +32,7 @@ struct State {
     pods: HashMap<PodUid, Registration>,
     /// With the network namespace of those that have claimed one.
     enrolling: HashMap<PodUid, Option<Claim>>,
+    is_draining: bool,
 }
 
 /// The network namespace of a Pod that is about to be enrolled.
@@ -35,7 +48,7 @@ impl State {
     /// Whether a Pod other than `pod` has, or is about to get, the network namespace `cookie`.
     fn is_taken(&self, pod: &PodUid, cookie: u64) -> bool {
         let enrolled = self.pods.iter();
-        let enrolled = enrolled.map(|(uid, registration)| (uid, registration.namespace.cookie));
+        let enrolled = enrolled.map(|(uid, registration)| (uid, registration.cookie));
         let enrolling = self.enrolling.iter();
         let enrolling = enrolling.filter_map(|(uid, claim)| Some((uid, (*claim)?.0)));
         enrolled
@@ -73,6 +86,7 @@ impl Registry {
         Arc::new(Self {
             max_pods,
             state: Mutex::default(),
+            unkept: Unkept::default(),
         })
     }
 
@@ -93,9 +107,44 @@ impl Registry {
     }
 
     /// Keeps a Pod; an older registration of it ends.
-    pub(super) fn insert(&self, pod: PodUid, registration: Registration) {
+    pub(super) fn insert(&self, registration: Registration) {
+        let pod = registration.about.pod.uid.clone();
+        self.adopt(registration);
+        self.unkept.note(&pod);
+    }
+
+    /// Keeps a Pod whose listeners come from the keeper, which knows them.
+    pub(super) fn adopt(&self, registration: Registration) {
+        let pod = registration.about.pod.uid.clone();
         let replaced = self.lock().pods.insert(pod, registration);
         drop(replaced);
+    }
+
+    /// What the keeper is still to be told.
+    pub(crate) const fn unkept(&self) -> &Unkept {
+        &self.unkept
+    }
+
+    /// What the keeper is to hold for `pod`; `None` where that has no listener.
+    pub(crate) fn kept(&self, pod: &PodUid) -> Option<Kept> {
+        let state = self.lock();
+        let registration = state.pods.get(pod)?;
+        Some(Kept {
+            about: registration.about.write(),
+            sockets: registration.sockets().to_vec(),
+        })
+    }
+
+    /// The Pods that are enrolled.
+    pub(crate) fn pods(&self) -> Vec<PodUid> {
+        self.lock().pods.keys().cloned().collect()
+    }
+
+    /// The network namespace of the listeners of `pod`, and since when they are there.
+    pub(super) fn known(&self, pod: &PodUid) -> Option<(Cookie, Timestamp)> {
+        let state = self.lock();
+        let registration = state.pods.get(pod)?;
+        Some((registration.cookie, registration.about.since))
     }
 
     /// How many Pods are enrolled.
@@ -108,33 +157,73 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Ends the listeners of all Pods, and waits until their requests in flight have ended.
+    /// Stops to serve all Pods, and waits until their requests in flight have ended. Takes none over
+    /// from then on. A keeper that is linked can still be told of their listeners, which another
+    /// agent serves then; without one they end.
     ///
     /// # Cancel safety
-    /// Dropping it ends the listeners all the same, and waits for nothing.
+    /// Dropping it stops to serve all the same, and waits for nothing.
     pub async fn drain(&self) {
-        let mut pods = std::mem::take(&mut self.lock().pods);
-        for registration in pods.values() {
-            registration.stop();
+        let mut served = Vec::new();
+        let ended = {
+            let mut state = self.lock();
+            state.is_draining = true;
+            for registration in state.pods.values_mut() {
+                registration.stop();
+                served.append(&mut registration.take_served());
+            }
+            if self.unkept.is_linked() {
+                HashMap::new()
+            } else {
+                std::mem::take(&mut state.pods)
+            }
+        };
+        drop(ended);
+        for task in served {
+            // A listener whose task has failed has ended all the same.
+            let _ = task.await;
         }
-        for registration in pods.values_mut() {
-            registration.ended().await;
-        }
+    }
+
+    /// Whether this agent is about to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.lock().is_draining
     }
 
     /// Ends the listeners of `pod`; `false` if it has none.
     pub fn remove(&self, pod: &PodUid) -> bool {
         let removed = self.lock().pods.remove(pod);
-        removed.is_some()
+        let was_there = removed.is_some();
+        if was_there {
+            self.unkept.note(pod);
+        }
+        was_there
+    }
+
+    /// Ends the listeners of `pod` because another agent of the node says that it is gone. Where its
+    /// interfaces say that it lives, they stay and `false` comes back: this agent knows better.
+    pub(crate) fn remove_told(&self, pod: &PodUid) -> bool {
+        let mut state = self.lock();
+        let witness = state.pods.get(pod).and_then(Registration::witness);
+        if witness.is_some_and(|witness| witness.is_alive()) {
+            drop(state);
+            self.unkept.note(pod);
+            return false;
+        }
+        state.pods.remove(pod).is_some()
     }
 
     /// Ends the listeners of `pod` if they are still those of `witness`.
     pub(crate) fn remove_witnessed(&self, pod: &PodUid, witness: &Witness) -> bool {
         let mut state = self.lock();
-        let same = state.pods.get(pod).is_some_and(|registration| {
-            Arc::ptr_eq(&registration.witness().socket, &witness.socket)
-        });
-        same && state.pods.remove(pod).is_some()
+        let known = state.pods.get(pod).and_then(Registration::witness);
+        let same = known.is_some_and(|known| Arc::ptr_eq(&known.socket, &witness.socket));
+        let removed = same && state.pods.remove(pod).is_some();
+        drop(state);
+        if removed {
+            self.unkept.note(pod);
+        }
+        removed
     }
 
     /// Every Pod with its witness.
@@ -142,7 +231,7 @@ impl Registry {
         self.lock()
             .pods
             .iter()
-            .map(|(uid, registration)| (uid.clone(), registration.witness()))
+            .filter_map(|(uid, registration)| Some((uid.clone(), registration.witness()?)))
             .collect()
     }
 }
@@ -165,7 +254,7 @@ impl Enrolling {
         state.forget_dead();
         let known = state.pods.get(&self.pod);
         let standing = match known {
-            Some(registration) if registration.namespace.cookie == cookie => {
+            Some(registration) if registration.cookie == cookie => {
                 return Standing::Known;
             }
             Some(_) => Standing::Replaces,

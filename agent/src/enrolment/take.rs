@@ -141,7 +141,7 @@ fn own(handed: OwnedFd, address: IpAddr, wanted: &Wanted<'_>) -> Result<OwnedFd,
     }
 }
 
-fn port_of(listener: &OwnedFd) -> Option<u16> {
+pub(super) fn port_of(listener: &OwnedFd) -> Option<u16> {
     let address = SocketAddr::try_from(rustix::net::getsockname(listener).ok()?).ok()?;
     Some(address.port())
 }

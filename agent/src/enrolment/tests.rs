@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use prometheus::Registry as MetricsRegistry;
 use rustix::net::sockopt;
 use secrecy::SecretString;
+use shared::clock::Clock;
 use shared::enrolment::Status;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
@@ -134,10 +135,17 @@ impl Agent {
             ..Cluster::default()
         };
         let exchanges = Arc::clone(&cluster.exchanges);
-        let intake =
-            Intake::bind(settings, cluster, metrics.clone(), Arc::clone(&registry)).unwrap();
+        let intake = Intake::new(
+            settings,
+            cluster,
+            Clock::system(),
+            metrics.clone(),
+            Arc::clone(&registry),
+        );
+        let intake = intake.unwrap();
+        let door = intake.open().unwrap();
         let shutdown = CancellationToken::new();
-        tokio::spawn(intake.run(shutdown.clone()));
+        tokio::spawn(intake.run(door, shutdown.clone()));
         Self {
             directory,
             metrics,

@@ -3,7 +3,7 @@
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, Validation};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::claims::Claims;
 use super::quoted::Quoted;
@@ -35,6 +35,15 @@ pub(super) struct KeySet {
     pub(super) keys: Vec<Key>,
 }
 
+/// The keys of one issuer as the next agent gets them.
+#[derive(Deserialize, Serialize)]
+pub struct SavedKeys {
+    /// Where they come from: an agent that takes its keys from elsewhere has no use for them.
+    pub(super) source: String,
+    pub(super) issuer: String,
+    pub(super) keys: Vec<Jwk>,
+}
+
 impl Key {
     /// Reads a JSON Web Key Set (RFC 7517) and keeps the keys that a service account token may be
     /// signed with. Entries of other kinds, or that make no sense, are left out.
@@ -53,6 +62,11 @@ impl Key {
             .into_iter()
             .filter_map(|entry| serde_json::from_value(entry).ok());
         Ok(jwks.filter_map(Self::new).collect())
+    }
+
+    /// Takes keys over from another agent.
+    pub(super) fn restore(saved: Vec<Jwk>) -> Vec<Self> {
+        saved.into_iter().filter_map(Self::new).collect()
     }
 
     /// Pins the key's type to its algorithm. `None` for a key without an id or of another kind.
@@ -110,6 +124,11 @@ impl KeySet {
             .map(|k| &k.jwk)
             .eq(keys.iter().map(|k| &k.jwk));
         self.issuer == issuer && same_keys
+    }
+
+    /// The keys as they were published.
+    pub(super) fn published(&self) -> Vec<Jwk> {
+        self.keys.iter().map(|key| key.jwk.clone()).collect()
     }
 
     /// Whether the key with this id is in the set.

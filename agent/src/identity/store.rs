@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::fetch::LoadError;
-use super::keys::KeySet;
+use super::keys::{Key, KeySet, SavedKeys};
 use super::source::{KeySource, Loaded};
 use crate::error::Error;
 use crate::metrics::{JwksOutcome, Metrics};
@@ -38,6 +38,8 @@ pub(super) struct Store {
     audiences: Vec<String>,
     metrics: Metrics,
     state: watch::Sender<State>,
+    /// Whoever hands the keys on looks again.
+    changed: Notify,
 }
 
 struct State {
@@ -75,6 +77,7 @@ impl Store {
             audiences,
             metrics,
             state: watch::Sender::new(state),
+            changed: Notify::new(),
         }
     }
 
@@ -90,6 +93,51 @@ impl Store {
             .keys
             .as_ref()
             .map_or(0, |keys| keys.generation)
+    }
+
+    /// What the next agent is to know.
+    pub(super) fn save(&self) -> Option<SavedKeys> {
+        let keys = self.current()?;
+        Some(SavedKeys {
+            source: self.source.to_string(),
+            issuer: keys.issuer.clone(),
+            keys: keys.published(),
+        })
+    }
+
+    /// Starts with the keys of another agent, if none are loaded yet and it had them from the same
+    /// source and for the same issuer. They are loaded anew all the same.
+    pub(super) fn restore(&self, saved: SavedKeys) {
+        let SavedKeys {
+            source,
+            issuer,
+            keys,
+        } = saved;
+        let configured = self.issuer.as_ref();
+        if source != self.source.to_string()
+            || configured.is_some_and(|configured| *configured != issuer)
+        {
+            return;
+        }
+        let keys = Key::restore(keys);
+        if keys.is_empty() || self.current().is_some() {
+            return;
+        }
+        let issuer = Some(issuer);
+        if let Ok(keys) = self.key_set(Loaded { issuer, keys }) {
+            self.state.send_modify(|state| {
+                state.keys.get_or_insert(keys);
+            });
+        }
+    }
+
+    /// Returns when what [`save`](Self::save) gives has changed since this last returned. For one
+    /// caller.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// The last good key set, waited for while there is none.
@@ -200,6 +248,11 @@ impl Store {
         };
         self.metrics.jwks_refreshes.of(outcome).inc();
         let failure = loaded.as_ref().err().map(ToString::to_string);
+        if let Ok(keys) = &loaded
+            && keys.generation != self.generation()
+        {
+            self.changed.notify_one();
+        }
         self.log(loaded.as_ref().ok(), failure.as_deref());
         self.state.send_modify(|state| {
             if let Ok(keys) = loaded {

@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::cache::backoff::Backoff;
+use crate::cache::handover::CurrentCredentials;
 use crate::cache::held::{Held, remaining};
 use crate::cache::policy::Policy;
+use crate::cache::saved::Clocks;
 use crate::cache::tokens::{Choice, Tokens};
 use crate::cache::urgency::Urgency;
 use crate::credentials::Credentials;
@@ -174,6 +176,30 @@ impl State {
                 _ => Step::Sleep(deadline),
             },
         }
+    }
+
+    /// Takes credentials of another agent, if they live longer than what is here.
+    pub(super) fn take_over(&mut self, saved: CurrentCredentials, clocks: Clocks) {
+        let CurrentCredentials {
+            credentials,
+            ends_at,
+            renew_at,
+        } = saved;
+        let Some(newer) = Held::restore(credentials, (ends_at, renew_at), clocks) else {
+            return;
+        };
+        let (now, wall) = (clocks.now, clocks.wall);
+        if let Some(held) = &self.held {
+            let is_same = held.credentials.access_key_id() == newer.credentials.access_key_id();
+            if is_same || held.remaining(now, wall) >= newer.remaining(now, wall) {
+                return;
+            }
+            // Whoever renewed it was answered.
+            self.backoff = Backoff::default();
+        }
+        self.held = Some(newer);
+        self.refusal = None;
+        self.missed_renewal = false;
     }
 
     /// Nobody wants credentials: the entry stays as long as a Pod's token could ask for some.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use prometheus::IntGauge;
 
-use super::super::descriptor::Namespace;
+use super::super::about::About;
 use super::super::registration::Registration;
 use super::*;
 
@@ -74,23 +74,31 @@ async fn a_dead_pod_ends_at_the_next_look_and_not_before() {
     // The first look is at the start; a Pod dies behind its back.
     tokio::time::sleep(Duration::from_millis(1)).await;
     let (listener, _connection) = PodNamespace::new().loopback();
-    let namespace = Namespace {
-        cookie: Some(1),
+    let pod = PodUid::new("a");
+    let about = About {
+        pod: Pod {
+            uid: pod.clone(),
+            name: "a".to_owned(),
+            namespace: "namespace".to_owned(),
+            service_account: "default".to_owned(),
+        },
+        port: PORT,
+        mode: Mode::Reown,
         interfaces: vec![77],
+        since: Timestamp::UNIX_EPOCH,
     };
     let stopped = CancellationToken::new();
     let served = tokio::spawn(stopped.clone().cancelled_owned());
     let gauge = IntGauge::new("listeners", "of the test").unwrap();
-    let witness = Arc::new(OwnedFd::from(listener));
     let registration = Registration::new(
-        namespace,
-        witness,
+        about,
+        Some(1),
+        vec![Arc::new(OwnedFd::from(listener))],
         stopped.clone(),
         vec![served],
         gauge.clone(),
     );
-    let pod = PodUid::new("a");
-    registry.insert(pod.clone(), registration);
+    registry.insert(registration);
 
     tokio::time::sleep(JUST_BEFORE).await;
     assert_eq!((registry.len(), gauge.get()), (1, 1));

@@ -1,0 +1,112 @@
+//! What a cache hands on to the next agent: credentials, when they are due, the tokens that renew
+//! them, and how the issuer was when it was last asked.
+//!
+//! Times are those of the wall clock: a monotonic clock means nothing to another process after a
+//! reboot, and little to a person. Whatever has ended meanwhile is left out when it is read.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::held::remaining;
+
+/// A cache, written and read. Its only form outside this process is sealed memory.
+#[derive(Deserialize, Serialize)]
+pub struct Saved<'a> {
+    #[serde(borrow)]
+    pub(super) identities: Vec<SavedIdentity<'a>>,
+    pub(super) gate: SavedGate,
+}
+
+impl Saved<'_> {
+    /// How many identities have credentials in it.
+    pub fn with_credentials(&self) -> usize {
+        let all = self.identities.iter();
+        all.filter(|one| one.credentials.is_some()).count()
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+pub(super) struct SavedIdentity<'a> {
+    #[serde(borrow)]
+    pub(super) issuer: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) subject: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) audience: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) credentials: Option<SavedCredentials<'a>>,
+    #[serde(borrow)]
+    pub(super) tokens: Vec<SavedToken<'a>>,
+    pub(super) failures: Option<SavedFailures>,
+}
+
+#[derive(Deserialize, Serialize)]
+pub(super) struct SavedCredentials<'a> {
+    #[serde(borrow)]
+    pub(super) access_key_id: Cow<'a, str>,
+    pub(super) expires_at: Timestamp,
+    /// By the clock that leaves less.
+    pub(super) ends_at: Timestamp,
+    pub(super) renew_at: Timestamp,
+    #[serde(borrow)]
+    pub(super) body: &'a RawValue,
+}
+
+#[derive(Deserialize, Serialize)]
+pub(super) struct SavedToken<'a> {
+    #[serde(borrow)]
+    pub(super) pod_uid: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) pod_name: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) namespace: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) service_account: Cow<'a, str>,
+    pub(super) expires_at: Timestamp,
+    /// A JWT has nothing that JSON would escape, so it is never copied on the way.
+    pub(super) token: &'a str,
+}
+
+/// The failures in a row of one identity, and when it may be tried again.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+pub(super) struct SavedFailures {
+    pub(super) count: u32,
+    pub(super) held: Timestamp,
+    pub(super) background: Timestamp,
+}
+
+/// What all identities share. A restart must not give a struggling issuer a fresh burst.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+pub(super) struct SavedGate {
+    pub(super) breaker_open: bool,
+    pub(super) retries_left: f64,
+    pub(super) throttled_until: Option<Timestamp>,
+}
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy)]
+pub(super) struct Clocks {
+    pub(super) now: Instant,
+    pub(super) wall: Timestamp,
+}
+
+impl Clocks {
+    /// The wall clock's time when the monotonic clock shows `at`; now for what has passed.
+    pub(super) fn wall_of(self, at: Instant) -> Timestamp {
+        let left = at.saturating_duration_since(self.now);
+        self.wall.checked_add(left).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The monotonic clock's time when the wall clock shows `at`; now for what has passed.
+    pub(super) fn instant_of(self, at: Timestamp) -> Instant {
+        let left = remaining(at, self.wall);
+        // What no clock can reach is as good as a century.
+        let far = Duration::from_hours(24 * 365 * 100);
+        self.now.checked_add(left).unwrap_or(self.now + far)
+    }
+}

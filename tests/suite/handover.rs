@@ -1,0 +1,204 @@
+//! Agents and keepers crash, end and take each other's place: what a Pod sees of it, which is
+//! nothing, and how often the issuer is asked, which is once.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use standin::Part;
+use tests::agent::Agent;
+use tests::keeper::Keeper;
+use tests::node::Node;
+use tests::pod::Pod;
+use tests::wait;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// The agent of the Pod `instance` with its metrics at `port`, started and not waited for.
+fn start(node: &Node, instance: &str, port: u16) -> Agent {
+    let admin = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut arguments = node.agent_arguments();
+    let at = arguments.iter().position(|flag| flag == "--admin-listen");
+    arguments[at.unwrap() + 1] = admin.to_string();
+    arguments.extend(Keeper::arguments(node, instance));
+    let agent = node.spawn_agent(&arguments).unwrap();
+    agent.with_admin(node.namespace(), admin)
+}
+
+/// Waits until the keeper holds what the agent has in memory: what a crash before that loses is
+/// exchanged again.
+fn until_kept(agent: &Agent, identities: u64) {
+    wait::until("the keeper has the credentials", SOON, || {
+        agent.count("caios_agent_kept_identities") == identities
+    })
+    .unwrap();
+}
+
+fn is_linked(agent: &Agent) -> bool {
+    agent.metric("caios_agent_keeper_connected").ok() == Some(1.0)
+}
+
+/// Asks for credentials again and again, as long as `work` runs, from every Pod. Returns how often
+/// they were had.
+fn asking_throughout(pods: &[Pod], work: impl FnOnce()) -> u64 {
+    let (ended, answers) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = pods
+            .iter()
+            .map(|pod| {
+                scope.spawn(|| {
+                    while !ended.load(Ordering::Relaxed) {
+                        let answer = pod.credentials().expect("nobody answers");
+                        assert_eq!(answer.status, 200, "{:?}", answer.body);
+                        answers.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        ended.store(true, Ordering::Relaxed);
+        for asks in asking {
+            asks.join().unwrap();
+        }
+        worked.unwrap();
+    });
+    answers.load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_crashed_agent_answers_again_with_the_same_keys_while_nobody_else_does() {
+    let node = Node::new().unwrap();
+    let _keeper = Keeper::spawn(&node, "a").unwrap();
+    let agent = start(&node, "a", 9469).ready().unwrap();
+    let pod = node.enrolled_pod("trainer", "train-0").unwrap();
+    let keys = pod.credentials().unwrap();
+    assert_eq!(keys.status, 200);
+    until_kept(&agent, 1);
+    // Neither issuer nor CoreWeave is there when the next agent starts.
+    node.stop(Part::Issuer);
+    node.stop(Part::Api);
+    agent.crash().unwrap();
+    std::thread::scope(|scope| {
+        // This request comes while no agent runs: it waits in the listener's backlog.
+        let waiting = scope.spawn(|| pod.credentials());
+        let agent = start(&node, "a", 9469).ready().unwrap();
+        let answer = waiting.join().unwrap().unwrap();
+        assert_eq!(
+            (answer.status, &answer.body),
+            (200, &keys.body),
+            "{}",
+            agent.log()
+        );
+        assert_eq!(agent.count("caios_agent_listeners_adopted_total"), 1);
+        assert_eq!(agent.count("caios_agent_cached_identities"), 1);
+    });
+    assert_eq!(node.standin().calls().exchanges(), 1);
+}
+
+#[test]
+fn a_keeper_that_crashed_gets_everything_from_the_agent_again() {
+    let node = Node::new().unwrap();
+    let keeper = Keeper::spawn(&node, "a").unwrap();
+    let agent = start(&node, "a", 9469).ready().unwrap();
+    let pods = [("trainer", "train-0"), ("server", "serve-0")];
+    let pods = pods.map(|(account, name)| node.enrolled_pod(account, name).unwrap());
+    let mut next = None;
+    let asked = asking_throughout(&pods, || {
+        keeper.crash().unwrap();
+        wait::until("the agent notices", SOON, || !is_linked(&agent)).unwrap();
+        next = Some(Keeper::spawn(&node, "a").unwrap());
+        wait::until("the agent finds the next one", SOON, || is_linked(&agent)).unwrap();
+    });
+    assert!(asked > 0);
+    until_kept(&agent, 2);
+    agent.crash().unwrap();
+    let agent = start(&node, "a", 9469).ready().unwrap();
+    assert_eq!(agent.count("caios_agent_listeners_adopted_total"), 2);
+    for pod in &pods {
+        assert_eq!(pod.credentials().unwrap().status, 200);
+    }
+    assert_eq!(node.standin().calls().exchanges(), 2);
+    drop(next);
+}
+
+#[test]
+fn an_upgrade_and_its_rollback_are_seen_by_no_pod_and_exchange_nothing() {
+    let node = Node::new().unwrap();
+    let mut keeper = Keeper::spawn(&node, "pod-0").unwrap();
+    let mut agent = start(&node, "pod-0", 9469).ready().unwrap();
+    let pods = [("trainer", "train-0"), ("server", "serve-0")];
+    let pods = pods.map(|(account, name)| node.enrolled_pod(account, name).unwrap());
+    let answers = asking_throughout(&pods, || {
+        for (number, port) in [(1, 9470), (2, 9469)] {
+            let instance = format!("pod-{number}");
+            let next_keeper = Keeper::spawn(&node, &instance).unwrap();
+            let next = start(&node, &instance, port).ready().unwrap();
+            assert_eq!(next.count("caios_agent_listeners_adopted_total"), 2);
+            keeper.ask_to_end().unwrap();
+            assert_eq!(
+                agent.terminate().unwrap().code(),
+                Some(0),
+                "{}",
+                agent.log()
+            );
+            assert_eq!(keeper.ended().unwrap().code(), Some(0), "{}", keeper.log());
+            (keeper, agent) = (next_keeper, next);
+        }
+    });
+    assert!(answers > 0);
+    // A Pod that comes after an upgrade finds the agent at the published socket.
+    let late = node.enrolled_pod("trainer", "train-1").unwrap();
+    assert_eq!(late.credentials().unwrap().status, 200);
+    assert_eq!(node.standin().calls().exchanges(), 2);
+}
+
+#[test]
+fn an_agent_that_must_end_first_serves_on_until_the_next_one_is_there() {
+    let node = Node::new().unwrap();
+    let mut keeper = Keeper::spawn(&node, "old").unwrap();
+    let mut agent = start(&node, "old", 9469).ready().unwrap();
+    let pod = node.enrolled_pod("trainer", "train-0").unwrap();
+    let mut next = None;
+    let answers = asking_throughout(std::slice::from_ref(&pod), || {
+        // As when the agent's Pod is deleted: the replacement starts afterwards.
+        agent.ask_to_end().unwrap();
+        keeper.ask_to_end().unwrap();
+        let next_keeper = Keeper::spawn(&node, "new").unwrap();
+        let next_agent = start(&node, "new", 9470).ready().unwrap();
+        next = Some((next_keeper, next_agent));
+        assert_eq!(agent.ended().unwrap().code(), Some(0), "{}", agent.log());
+        assert_eq!(keeper.ended().unwrap().code(), Some(0), "{}", keeper.log());
+        assert_eq!(pod.credentials().unwrap().status, 200);
+    });
+    assert!(answers > 0);
+    assert_eq!(node.standin().calls().exchanges(), 1);
+    drop(next);
+}
+
+#[test]
+fn a_pod_that_ended_while_no_agent_ran_is_let_go() {
+    let node = Node::new().unwrap();
+    let _keeper = Keeper::spawn(&node, "a").unwrap();
+    let agent = start(&node, "a", 9469).ready().unwrap();
+    let gone = node.enrolled_pod("trainer", "train-0").unwrap();
+    let stays = node.enrolled_pod("server", "serve-0").unwrap();
+    until_kept(&agent, 2);
+    agent.crash().unwrap();
+    gone.remove_interface().unwrap();
+    let agent = start(&node, "a", 9469).ready().unwrap();
+    assert_eq!(agent.count("caios_agent_listeners_adopted_total"), 1);
+    assert_eq!(agent.count("caios_agent_cached_identities"), 1);
+    assert_eq!(stays.credentials().unwrap().status, 200);
+    assert!(
+        gone.credentials().is_err(),
+        "the ended Pod's listener is still served"
+    );
+    agent.crash().unwrap();
+    let agent = start(&node, "a", 9469).ready().unwrap();
+    assert_eq!(agent.count("caios_agent_listeners_adopted_total"), 1);
+    assert_eq!(
+        agent.log().matches("has ended while").count(),
+        1,
+        "the keeper was not told"
+    );
+}
