@@ -25,7 +25,7 @@ use crate::exchange::coreweave::CoreWeave;
 use crate::identity::Verifier;
 use crate::metrics::{AcceptLimit, Delivery, Metrics};
 use crate::route::Route;
-use crate::{reap, socket};
+use crate::{reap, socket, supervise};
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
 use shared::parts::Parts;
@@ -58,6 +58,7 @@ impl App {
         let series = Series::new();
         let metrics = Metrics::new(&series).context("failed to register the metrics")?;
         telemetry::count_panics(metrics.panics.clone());
+        metrics.worker_restarts.inc_by(supervise::restarts());
         let clock = Clock::system();
         let verifier = Verifier::new(
             config.identity.clone(),

@@ -1,5 +1,6 @@
 //! `caios-agent`: see the library for how it works.
 
+use std::ffi::OsString;
 use std::io::{Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,6 +8,7 @@ use std::process::ExitCode;
 use agent::app::App;
 use agent::config::{Config, InForce, RunArgs};
 use agent::prepare::prepare;
+use agent::supervise;
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use shared::{contract, flags, process, shutdown, telemetry};
@@ -30,6 +32,13 @@ enum Command {
     /// Exit codes: 0 after a drain, 1 when it cannot start or a part of it fails, 64 when the
     /// configuration makes no sense.
     Run(Box<RunArgs>),
+    /// Runs `run` with the same flags, and starts it again at once when it crashes: the command of a
+    /// container.
+    ///
+    /// Exit codes: those of `run`, or 128 and the signal that ended it. It ends when `run` ends with 0
+    /// or 64, after SIGTERM or SIGINT, and when crashes follow each other so steadily that the kubelet
+    /// should see them: 10 in a row within 1 s of their start, or 30 in a minute.
+    Supervise(Box<RunArgs>),
     /// Checks the flags and variables of `run` and prints what is in force; starts nothing.
     ///
     /// Exit codes: 0 when the configuration is good, 64 when it makes no sense.
@@ -63,6 +72,7 @@ fn main() -> ExitCode {
     };
     let done = match command {
         Command::Run(args) => configured(*args).map(run),
+        Command::Supervise(args) => configured(*args).and_then(supervised),
         Command::Check(args) => configured(*args).map(|config| {
             let flags = matches.subcommand().map(|(_, matches)| matches);
             flags.map_or(Ok(()), |flags| show(&InForce::new(flags, &config)))
@@ -89,6 +99,19 @@ fn configured(args: RunArgs) -> Result<Config, ExitCode> {
     })
 }
 
+/// Supervises a worker with the flags of this process: an error is what to end with.
+fn supervised(config: Config) -> Result<anyhow::Result<()>, ExitCode> {
+    let ended = telemetry::init(&config.log).context("failed to set up logging");
+    // The worker makes its own; here it would only take memory.
+    drop(config);
+    let flags: Vec<OsString> = std::env::args_os().skip(2).collect();
+    match ended.and_then(|()| supervise::supervise(&flags).context("failed to supervise")) {
+        Ok(0) => Ok(Ok(())),
+        Ok(code) => Err(ExitCode::from(code)),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
 fn show(in_force: &InForce) -> anyhow::Result<()> {
     write!(stdout(), "{in_force}").context("failed to print")
 }
@@ -101,6 +124,7 @@ fn prepared(directory: &Path, group: u32) -> anyhow::Result<()> {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
+    supervise::end_with_supervisor().context("failed to follow the supervisor")?;
     process::keep_memory_private().context("failed to turn core dumps off")?;
     let descriptors =
         process::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
@@ -117,7 +141,9 @@ fn run(config: Config) -> anyhow::Result<()> {
         .build()
         .context("failed to build the runtime")?;
     let ended = runtime.block_on(async {
-        let shutdown = shutdown::on_signals().context("failed to take over the signals")?;
+        let shutdown = shutdown::on_signals()
+            .and_then(|shutdown| supervise::unblock_signals().map(|()| shutdown))
+            .context("failed to take over the signals")?;
         App::bind(config, descriptors).await?.run(shutdown).await
     });
     // A descriptor of a hostile Pod may block the thread that closes it; the end does not wait.

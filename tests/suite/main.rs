@@ -14,4 +14,5 @@ mod proxy;
 mod relay;
 mod secrets;
 mod shutdown;
+mod supervise;
 mod tokens;

@@ -11,10 +11,10 @@ use tests::binaries;
 use super::rendered::{LEAST, Rendered, SHAPES, shape, texts};
 
 /// Runs a container's command line with another subcommand.
-fn run(binary: PathBuf, container: &Value, subcommand: &str) -> String {
+fn run(binary: PathBuf, container: &Value, given: &str, subcommand: &str) -> String {
     let arguments = texts(&container["args"]);
     let (first, flags) = arguments.split_first().unwrap();
-    assert_eq!(*first, "run");
+    assert_eq!(*first, given);
     let mut command = Command::new(binary);
     command.env_clear().arg(subcommand);
     for flag in flags {
@@ -38,12 +38,12 @@ fn the_binaries_understand_every_flag_that_the_chart_gives_them() {
         let rendered = Rendered::new(&[&shape(name)]);
         let agent = &rendered.agent()["containers"][0];
         assert_eq!(agent["command"], json!(["/caios-agent"]));
-        let in_force = run(binaries::agent(), agent, "check");
+        let in_force = run(binaries::agent(), agent, "supervise", "check");
         assert!(in_force.contains("node-1"), "{in_force}");
 
         let injector = &rendered.injector()["containers"][0];
         assert_eq!(injector["command"], json!(["/caios-injector"]));
-        let in_force = run(binaries::injector(), injector, "check");
+        let in_force = run(binaries::injector(), injector, "run", "check");
         assert!(in_force.contains("/run/caios-agent/public"), "{in_force}");
     }
 }
