@@ -42,7 +42,7 @@ enum Command {
     /// Checks the flags and variables of `run` and prints what is in force; starts nothing.
     ///
     /// Exit codes: 0 when the configuration is good, 64 when it makes no sense.
-    Check(Box<RunArgs>),
+    CheckConfig(Box<RunArgs>),
     /// Makes the directories of the node's sockets and gives them to the agent's group.
     ///
     /// Needs uid 0 with the agent's group as supplementary group, and no capability. Running it
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Run(args) => configured(*args).map(run),
         Command::Supervise(args) => configured(*args).and_then(supervised),
-        Command::Check(args) => configured(*args).map(|config| {
+        Command::CheckConfig(args) => configured(*args).map(|config| {
             let flags = matches.subcommand().map(|(_, matches)| matches);
             flags.map_or(Ok(()), |flags| show(&InForce::new(flags, &config)))
         }),

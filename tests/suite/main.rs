@@ -4,7 +4,7 @@
 #![cfg(test)]
 
 mod abuse;
-mod check;
+mod check_config;
 mod credentials;
 mod docs;
 mod enrolment;

@@ -38,12 +38,12 @@ fn the_binaries_understand_every_flag_that_the_chart_gives_them() {
         let rendered = Rendered::new(&[&shape(name)]);
         let agent = &rendered.agent()["containers"][0];
         assert_eq!(agent["command"], json!(["/caios-agent"]));
-        let in_force = run(binaries::agent(), agent, "supervise", "check");
+        let in_force = run(binaries::agent(), agent, "supervise", "check-config");
         assert!(in_force.contains("node-1"), "{in_force}");
 
         let injector = &rendered.injector()["containers"][0];
         assert_eq!(injector["command"], json!(["/caios-injector"]));
-        let in_force = run(binaries::injector(), injector, "run", "check");
+        let in_force = run(binaries::injector(), injector, "run", "check-config");
         assert!(in_force.contains("/run/caios-agent/public"), "{in_force}");
     }
 }
