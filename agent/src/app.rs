@@ -25,6 +25,7 @@ use crate::exchange::coreweave::CoreWeave;
 use crate::identity::Verifier;
 use crate::metrics::{AcceptLimit, Delivery, Metrics};
 use crate::route::Route;
+use crate::status::{Ledger, Reporter, StatusSocket};
 use crate::{reap, socket, supervise};
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
@@ -46,6 +47,7 @@ pub struct App {
     agent_socket: UnixListener,
     admin: Arc<Admin>,
     admin_socket: TcpListener,
+    status: StatusSocket<CoreWeave>,
 }
 
 impl App {
@@ -67,22 +69,26 @@ impl App {
             metrics.clone(),
         )?;
         let exchange = CoreWeave::new(config.exchange.clone(), clock.clone(), metrics.clone())?;
-        let cache = Cache::new(exchange, config.cache.clone(), clock, metrics.clone());
+        let ledger = Ledger::new(clock.clone());
+        let policy = config.cache.clone();
+        let cache = Cache::new(exchange, policy, clock.clone(), metrics.clone());
         let broker = Arc::new(Broker::new(verifier, cache));
-        let route = Route::new(Arc::clone(&broker), metrics.clone());
+        let route =
+            Route::new(Arc::clone(&broker), metrics.clone()).remembering(Arc::clone(&ledger));
         let limits = limits(&config.serve);
         let max_connections = affordable(config.serve.max_connections, descriptors);
         let connections = Connections::new(max_connections, counters(&metrics));
         let registry = Registry::new(config.enrolment.max_pods);
 
         if let Some(directory) = config.enrolment.socket.parent() {
-            make_public(directory)?;
+            make(directory, 0o775)?;
         }
         let pods = Pods {
             broker: Arc::clone(&broker),
             route: route.clone(),
             limits: limits.clone(),
             connections: connections.clone(),
+            ledger: Arc::clone(&ledger),
         };
         let enroll_path = config.enrolment.socket.display().to_string();
         let settings = config.enrolment.clone();
@@ -95,6 +101,13 @@ impl App {
             .await
             .with_context(|| format!("failed to bind `--admin-listen` {}", config.admin_listen))?;
         let admin = Arc::new(admin(series, &broker)?);
+        if let Some(directory) = config.admin_socket.parent() {
+            make(directory, 0o770)?;
+        }
+        let sources = (Arc::clone(&broker), ledger, Arc::clone(&admin));
+        let reporter = Reporter::new(&config, sources, metrics.clone(), clock);
+        let status = StatusSocket::bind(&config.admin_socket, reporter)
+            .with_context(|| format!("failed to bind `{}`", config.admin_socket.display()))?;
         Ok(Self {
             config,
             metrics,
@@ -107,6 +120,7 @@ impl App {
             agent_socket,
             admin,
             admin_socket,
+            status,
         })
     }
 
@@ -146,8 +160,10 @@ impl App {
         let listener = self.admin_socket;
         background.spawn(
             "the admin port",
-            serve(listener, admin_limits, own, answer, draining),
+            serve(listener, admin_limits, own, answer, draining.clone()),
         );
+        let own = counters(&self.metrics).beside()?;
+        background.spawn("the status socket", self.status.run(own, draining));
 
         serving.spawn("the enrolment socket", self.intake.run(shutdown.clone()));
         let route = self.route;
@@ -223,12 +239,12 @@ fn affordable(wanted: usize, descriptors: Option<u64>) -> usize {
     wanted.min(half)
 }
 
-/// Makes the directory of the public sockets where nobody has prepared it. One that is there is
-/// left as it is: mounts of a directory that is replaced would go stale.
-fn make_public(directory: &Path) -> anyhow::Result<()> {
+/// Makes a directory of sockets where nobody has prepared it. One that is there is left as it is:
+/// mounts of a directory that is replaced would go stale.
+fn make(directory: &Path, mode: u32) -> anyhow::Result<()> {
     match DirBuilder::new()
         .recursive(true)
-        .mode(0o775)
+        .mode(mode)
         .create(directory)
     {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

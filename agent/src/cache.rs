@@ -20,6 +20,7 @@ mod script;
 mod tests;
 mod tokens;
 mod urgency;
+mod view;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use self::entry::{Entry, Found};
 use self::gate::Gate;
 pub use self::policy::Policy;
+pub use self::view::{FailureView, IdentityView, KeyView, View};
 use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::exchange::Exchange;

@@ -21,6 +21,7 @@ mod unverified;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use shared::contract::MAX_TOKEN_BYTES;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -88,6 +89,19 @@ pub enum SettingsError {
         /// From [`KeySource::Issuer`].
         source_issuer: String,
     },
+}
+
+/// The issuer's keys at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeysView {
+    /// Where they come from.
+    pub source: String,
+    /// Whose they are; `None` until they were loaded once.
+    pub issuer: Option<String>,
+    /// How many there are.
+    pub count: usize,
+    /// Why the last load failed, if it did.
+    pub failure: Option<String>,
 }
 
 /// Verifies service account tokens.
@@ -173,6 +187,18 @@ impl Verifier {
     /// Whether keys were ever loaded: without them no token can be verified.
     pub fn has_keys(&self) -> bool {
         self.store.current().is_some()
+    }
+
+    /// What a person may see of the issuer's keys.
+    pub fn keys(&self) -> KeysView {
+        let (source, failure) = self.store.last_load();
+        let keys = self.store.current();
+        KeysView {
+            source,
+            issuer: keys.as_ref().map(|keys| keys.issuer.clone()),
+            count: keys.map_or(0, |keys| keys.keys.len()),
+            failure,
+        }
     }
 
     /// Loads the issuer's keys, keeps them fresh, and forgets expired tokens, until `shutdown`.

@@ -24,5 +24,6 @@ pub mod prepare;
 pub mod reap;
 pub mod route;
 pub mod socket;
+pub mod status;
 pub mod supervise;
 pub mod workload;

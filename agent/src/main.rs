@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use agent::app::App;
 use agent::config::{Config, InForce, RunArgs};
 use agent::prepare::prepare;
-use agent::supervise;
+use agent::{status, supervise};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use shared::{contract, flags, process, shutdown, telemetry};
@@ -39,6 +39,12 @@ enum Command {
     /// or 64, after SIGTERM or SIGINT, and when crashes follow each other so steadily that the kubelet
     /// should see them: 10 in a row within 1 s of their start, or 30 in a minute.
     Supervise(Box<RunArgs>),
+    /// Shows how the agent of this node is: keys, identities, Pods, and what to do where something
+    /// is wrong. To be run in its container: `kubectl exec`.
+    ///
+    /// Shows neither a key nor a token. Exit codes: 0 when the agent answers, however it is, 1 when
+    /// none does, 64 for a flag that makes no sense.
+    Status(StatusArgs),
     /// Checks the flags and variables of `run` and prints what is in force; starts nothing.
     ///
     /// Exit codes: 0 when the configuration is good, 64 when it makes no sense.
@@ -61,6 +67,16 @@ struct PrepareArgs {
     group: u32,
 }
 
+#[derive(Args)]
+struct StatusArgs {
+    /// Prints the document that the table is made of.
+    #[arg(long)]
+    json: bool,
+    /// Directory with the sockets that are for the agent's containers alone.
+    #[arg(long, env = "CAIOS_AGENT_PRIVATE_DIRECTORY", value_name = "DIRECTORY", default_value = contract::PRIVATE_DIRECTORY)]
+    private_directory: PathBuf,
+}
+
 fn main() -> ExitCode {
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
@@ -77,6 +93,7 @@ fn main() -> ExitCode {
             let flags = matches.subcommand().map(|(_, matches)| matches);
             flags.map_or(Ok(()), |flags| show(&InForce::new(flags, &config)))
         }),
+        Command::Status(args) => Ok(show_status(&args)),
         Command::Prepare(args) => Ok(prepared(&args.directory, args.group)),
     };
     match done {
@@ -114,6 +131,28 @@ fn supervised(config: Config) -> Result<anyhow::Result<()>, ExitCode> {
 
 fn show(in_force: &InForce) -> anyhow::Result<()> {
     write!(stdout(), "{in_force}").context("failed to print")
+}
+
+fn show_status(args: &StatusArgs) -> anyhow::Result<()> {
+    let socket = args.private_directory.join(contract::ADMIN_SOCKET);
+    let text = alone()?.block_on(status::ask(&socket))?;
+    let shown = if args.json {
+        format!("{text}\n")
+    } else {
+        status::render(&status::read(&socket, &text)?)
+    };
+    stdout()
+        .write_all(shown.as_bytes())
+        .context("failed to print")
+}
+
+/// A runtime for a command that asks one thing.
+fn alone() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime
+        .enable_all()
+        .build()
+        .context("failed to build the runtime")
 }
 
 fn prepared(directory: &Path, group: u32) -> anyhow::Result<()> {

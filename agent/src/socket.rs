@@ -1,4 +1,4 @@
-//! Unix sockets that Pods reach: bound aside, then renamed into place.
+//! Unix sockets that others find by their path: bound aside, then renamed into place.
 
 use std::fs;
 use std::io;
@@ -15,6 +15,22 @@ use std::path::Path;
 /// # Errors
 /// When `bind` fails, or the directory is missing or not writable. What was published stays.
 pub fn publish<T>(path: &Path, bind: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    publish_with(path, 0o666, bind)
+}
+
+/// Publishes a socket like [`publish`], for the agent's own user alone.
+///
+/// # Errors
+/// As [`publish`].
+pub fn publish_private<T>(path: &Path, bind: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    publish_with(path, 0o600, bind)
+}
+
+fn publish_with<T>(
+    path: &Path,
+    mode: u32,
+    bind: impl FnOnce(&Path) -> io::Result<T>,
+) -> io::Result<T> {
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the path of a socket"))?;
@@ -23,7 +39,7 @@ pub fn publish<T>(path: &Path, bind: impl FnOnce(&Path) -> io::Result<T>) -> io:
     // One of an agent that died in between and had the same process id.
     let _ = fs::remove_file(&aside);
     let socket = bind(&aside)?;
-    fs::set_permissions(&aside, fs::Permissions::from_mode(0o666))?;
+    fs::set_permissions(&aside, fs::Permissions::from_mode(mode))?;
     fs::rename(&aside, path)?;
     Ok(socket)
 }
@@ -53,6 +69,15 @@ mod tests {
             1,
             "something was left aside"
         );
+    }
+
+    #[test]
+    fn a_private_socket_is_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let _socket = publish_private(&path, |aside| UnixListener::bind(aside)).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

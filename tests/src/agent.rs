@@ -85,8 +85,8 @@ impl Agent {
         })
     }
 
-    /// Starts `/caios-agent run` with `arguments` in a container of the node, and waits for
-    /// nothing.
+    /// Starts `/caios-agent supervise` with `arguments` in a container of the node, as the DaemonSet
+    /// does, and waits for nothing.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -97,7 +97,7 @@ impl Agent {
         log: &Path,
     ) -> anyhow::Result<Self> {
         let container = container.clone().sees(binaries::agent(), "/caios-agent");
-        let command = command(Command::new("/caios-agent"), "run", arguments, log)?;
+        let command = command(Command::new("/caios-agent"), "supervise", arguments, log)?;
         Ok(Self {
             admin: Admin::new(node, ADMIN.parse()?),
             child: container.spawn(node, command)?,

@@ -86,8 +86,8 @@ impl Supervised {
     }
 }
 
-/// The children of a process, in the order of their start.
-fn children(of: Pid) -> Vec<Pid> {
+/// The children of a process with one thread, in the order of their start.
+pub fn children(of: Pid) -> Vec<Pid> {
     let listed = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
     let listed = listed.unwrap_or_default();
     let ids = listed.split_ascii_whitespace().map(str::parse);

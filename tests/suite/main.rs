@@ -14,5 +14,6 @@ mod proxy;
 mod relay;
 mod secrets;
 mod shutdown;
+mod status;
 mod supervise;
 mod tokens;

@@ -62,6 +62,9 @@ pub const PRIVATE_NAME: &str = "private";
 /// The directory on the node that Pods may reach into. The agent keeps its public sockets there.
 pub const PUBLIC_DIRECTORY: &str = "/run/caios-agent/public";
 
+/// The directory on the node for the agent's containers alone.
+pub const PRIVATE_DIRECTORY: &str = "/run/caios-agent/private";
+
 /// The user and the group that the images run as. `caios-agent prepare` gives the directories to the
 /// group.
 pub const AGENT_ID: u32 = 65532;
@@ -72,6 +75,10 @@ pub const AGENT_SOCKET: &str = "agent.sock";
 /// The enrolment socket in the public directory. `caios-enroll` connects, the agent listens.
 pub const ENROLL_SOCKET: &str = "enroll.sock";
 
+/// The HTTP socket in the private directory that tells people how the agent is. The agent listens,
+/// `caios-agent status` connects.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+
 /// The longest service account token that is read, in bytes. Bound tokens have 1 to 2 kB; the API
 /// server's own limit on a request header is far above.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -81,7 +88,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_public_directory_is_in_the_directory_of_the_node() {
+    fn both_directories_are_in_the_directory_of_the_node() {
         assert_eq!(PUBLIC_DIRECTORY, format!("{NODE_DIRECTORY}/{PUBLIC_NAME}"));
+        assert_eq!(
+            PRIVATE_DIRECTORY,
+            format!("{NODE_DIRECTORY}/{PRIVATE_NAME}")
+        );
     }
 }

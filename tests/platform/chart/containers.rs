@@ -79,6 +79,10 @@ fn paths_names_and_numbers_are_those_of_the_contract() {
         let mount = json!({ "name": "node", "mountPath": contract::NODE_DIRECTORY });
         assert_eq!(container["volumeMounts"][0], mount);
     }
+    let private = &agent["containers"][0]["env"][1];
+    let expected =
+        json!({ "name": "CAIOS_AGENT_PRIVATE_DIRECTORY", "value": contract::PRIVATE_DIRECTORY });
+    assert_eq!(*private, expected);
     let public = format!("--public-directory={}", contract::PUBLIC_DIRECTORY);
     let injector = &rendered.injector()["containers"][0];
     assert!(texts(&agent["containers"][0]["args"]).contains(&public.as_str()));
