@@ -13,6 +13,7 @@
 pub mod app;
 pub mod broker;
 pub mod cache;
+pub mod check;
 pub mod config;
 pub mod credentials;
 pub mod enrolment;

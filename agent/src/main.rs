@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use agent::app::App;
 use agent::config::{Config, InForce, RunArgs};
 use agent::prepare::prepare;
-use agent::{status, supervise};
+use agent::{check, status, supervise};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use shared::clock::Clock;
 use shared::{contract, flags, process, shutdown, telemetry};
 
 /// The agent needs little: its work is memory and sockets. More threads than this would be spent
@@ -45,6 +46,13 @@ enum Command {
     /// Shows neither a key nor a token. Exit codes: 0 when the agent answers, however it is, 1 when
     /// none does, 64 for a flag that makes no sense.
     Status(StatusArgs),
+    /// Does in a workload's Pod what an SDK does, step by step, and says what works and what to do
+    /// where it does not.
+    ///
+    /// Prints neither a key nor a token. Exit codes: 0 when everything works, otherwise that of the
+    /// first step that does not: 78 the variables of the container, 66 the token, 69 nobody answers,
+    /// 77 no credentials, 76 S3; 64 for a flag that makes no sense.
+    Check(CheckArgs),
     /// Checks the flags and variables of `run` and prints what is in force; starts nothing.
     ///
     /// Exit codes: 0 when the configuration is good, 64 when it makes no sense.
@@ -65,6 +73,25 @@ struct PrepareArgs {
     /// Group that the agent runs as.
     #[arg(long, env = "CAIOS_AGENT_GROUP", value_name = "GID", default_value_t = contract::AGENT_ID)]
     group: u32,
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// S3 endpoint whose buckets are listed; without one, no request is sent to S3.
+    #[arg(long, env = "AWS_ENDPOINT_URL_S3", value_name = "URL")]
+    endpoint: Option<String>,
+    /// Region that the request to S3 is signed for; `AWS_DEFAULT_REGION` counts too.
+    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
+    region: Option<String>,
+    /// Audience that the token must have; without one, the agent's word counts.
+    #[arg(long, value_name = "AUDIENCE")]
+    audience: Option<String>,
+    /// URL of the agent.
+    #[arg(long, env = contract::CREDENTIALS_URI_VARIABLE, value_name = "URL", hide_env_values = true)]
+    url: Option<String>,
+    /// The Pod's service account token.
+    #[arg(long, env = contract::TOKEN_FILE_VARIABLE, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -93,6 +120,11 @@ fn main() -> ExitCode {
             let flags = matches.subcommand().map(|(_, matches)| matches);
             flags.map_or(Ok(()), |flags| show(&InForce::new(flags, &config)))
         }),
+        Command::Check(args) => match checked(args) {
+            Ok(0) => Ok(Ok(())),
+            Ok(code) => Err(ExitCode::from(code)),
+            Err(error) => Ok(Err(error)),
+        },
         Command::Status(args) => Ok(show_status(&args)),
         Command::Prepare(args) => Ok(prepared(&args.directory, args.group)),
     };
@@ -131,6 +163,30 @@ fn supervised(config: Config) -> Result<anyhow::Result<()>, ExitCode> {
 
 fn show(in_force: &InForce) -> anyhow::Result<()> {
     write!(stdout(), "{in_force}").context("failed to print")
+}
+
+/// Checks what an SDK would find, and gives the exit code.
+fn checked(args: CheckArgs) -> anyhow::Result<u8> {
+    process::keep_memory_private().context("failed to turn core dumps off")?;
+    let variable = |name: &str| std::env::var(name).ok();
+    // A variable may be set to nothing, and then is not set.
+    let says = |value: &String| !value.is_empty();
+    let settings = check::Settings {
+        url: args.url,
+        token_file: args.token_file,
+        audience: args.audience,
+        region: args
+            .region
+            .filter(says)
+            .or_else(|| variable("AWS_DEFAULT_REGION")),
+        endpoint: args.endpoint.filter(says),
+    };
+    let clock = Clock::system();
+    let mut out = stdout();
+    let report = alone()?
+        .block_on(check::check(&settings, variable, || clock.now(), &mut out))
+        .context("failed to print")?;
+    Ok(report.exit_code())
 }
 
 fn show_status(args: &StatusArgs) -> anyhow::Result<()> {

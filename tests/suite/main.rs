@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod abuse;
+mod check;
 mod check_config;
 mod credentials;
 mod docs;
