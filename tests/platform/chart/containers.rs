@@ -67,6 +67,25 @@ fn the_agents_prepare_understands_the_flags_of_its_init_container() {
 }
 
 #[test]
+fn the_agents_check_understands_the_flags_of_the_charts_test() {
+    let rendered = Rendered::new(&[&shape("everything")]);
+    let pod = &rendered.object("Pod", "caios-helm-test")["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(container["command"], json!(["/caios-agent"]));
+    // Nothing but the injector tells it where the agent is.
+    assert!(container["env"].is_null() && pod["volumes"].is_null());
+    let mut command = Command::new(binaries::agent());
+    command.args(texts(&container["args"])).env_clear();
+    let output = command.output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{printed}");
+    assert!(
+        printed.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI is not set"),
+        "{printed}"
+    );
+}
+
+#[test]
 fn paths_names_and_numbers_are_those_of_the_contract() {
     let rendered = Rendered::new(&["--set", LEAST]);
     let agent = rendered.agent();
@@ -116,7 +135,13 @@ fn paths_names_and_numbers_are_those_of_the_contract() {
 fn no_container_has_a_privilege_or_can_write_to_its_root() {
     for name in SHAPES {
         let rendered = Rendered::new(&[&shape(name)]);
-        for pod in [rendered.agent(), rendered.injector()] {
+        let test = rendered
+            .find("Pod", "caios-helm-test")
+            .map(|pod| &pod["spec"]);
+        for pod in [rendered.agent(), rendered.injector()]
+            .into_iter()
+            .chain(test)
+        {
             for forbidden in ["hostNetwork", "hostPID", "hostIPC"] {
                 assert!(pod[forbidden].is_null(), "{name}: {forbidden}");
             }
