@@ -21,14 +21,16 @@ use self::pods::Pods;
 use crate::broker::Broker;
 use crate::cache::Cache;
 use crate::config::{Config, Serve};
-use crate::direct::DirectSocket;
 use crate::enrolment::{Intake, Registry};
 use crate::exchange::coreweave::CoreWeave;
 use crate::identity::Verifier;
 use crate::link::{Link, Standing};
 use crate::metrics::{AcceptLimit, Delivery, Metrics};
+use crate::published::PublishedSocket;
 use crate::reap;
 use crate::route::Route;
+use crate::status::{Ledger, Reporter, StatusSocket};
+use crate::supervise;
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
 use shared::parts::Parts;
@@ -38,6 +40,8 @@ use shared::parts::Parts;
 const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the end waits for exchanges that are under way and for the keeper.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(8);
+/// Every user of every Pod may ask.
+const PUBLIC_MODE: u32 = 0o666;
 /// Connections of probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 64;
 
@@ -54,6 +58,7 @@ pub struct App {
     link: Option<Link<Pods<CoreWeave>, Broker<CoreWeave>>>,
     admin: Arc<Admin>,
     admin_socket: TcpListener,
+    status: StatusSocket<CoreWeave>,
 }
 
 impl App {
@@ -66,6 +71,7 @@ impl App {
         let series = Series::new();
         let metrics = Metrics::new(&series).context("failed to register the metrics")?;
         telemetry::count_panics(metrics.panics.clone());
+        metrics.worker_restarts.inc_by(supervise::restarts());
         let clock = Clock::system();
         let verifier = Verifier::new(
             config.identity.clone(),
@@ -74,33 +80,32 @@ impl App {
             metrics.clone(),
         )?;
         let exchange = CoreWeave::new(config.exchange.clone(), clock.clone(), metrics.clone())?;
-        let cache = Cache::new(
-            exchange,
-            config.cache.clone(),
-            clock.clone(),
-            metrics.clone(),
-        );
+        let ledger = Ledger::new(clock.clone());
+        let policy = config.cache.clone();
+        let cache = Cache::new(exchange, policy, clock.clone(), metrics.clone());
         let broker = Arc::new(Broker::new(verifier, cache));
-        let route = Route::new(Arc::clone(&broker), metrics.clone());
+        let route =
+            Route::new(Arc::clone(&broker), metrics.clone()).remembering(Arc::clone(&ledger));
         let limits = limits(&config.serve);
         let max_connections = affordable(config.serve.max_connections, descriptors);
         let connections = Connections::new(max_connections, counters(&metrics));
         let registry = Registry::new(config.enrolment.max_pods);
 
         if let Some(directory) = config.enrolment.socket.parent() {
-            make_public(directory)?;
+            make(directory, 0o775)?;
         }
         let pods = Pods {
             broker: Arc::clone(&broker),
             route: route.clone(),
             limits: limits.clone(),
             connections: connections.clone(),
+            ledger: Arc::clone(&ledger),
         };
         let settings = config.enrolment.clone();
         let intake = Intake::new(
             settings,
             pods,
-            clock,
+            clock.clone(),
             metrics.clone(),
             Arc::clone(&registry),
         )
@@ -114,6 +119,13 @@ impl App {
             .with_context(|| format!("failed to bind `--admin-listen` {}", config.admin_listen))?;
         let standing = link.as_ref().map(Link::standing);
         let admin = Arc::new(admin(series, &broker, standing)?);
+        if let Some(directory) = config.admin_socket.parent() {
+            make(directory, 0o770)?;
+        }
+        let sources = (Arc::clone(&broker), ledger, Arc::clone(&admin));
+        let reporter = Reporter::new(&config, sources, metrics.clone(), clock);
+        let status = StatusSocket::bind(&config.admin_socket, reporter)
+            .with_context(|| format!("failed to bind `{}`", config.admin_socket.display()))?;
         Ok(Self {
             config,
             metrics,
@@ -126,6 +138,7 @@ impl App {
             link,
             admin,
             admin_socket,
+            status,
         })
     }
 
@@ -165,6 +178,8 @@ impl App {
             "the admin port",
             serve(listener, admin_limits, own, answer, draining.clone()),
         );
+        let own = counters(&self.metrics).beside()?;
+        background.spawn("the status socket", self.status.run(own, draining.clone()));
 
         if let Some(standing) = &standing
             && !standing.synced(SYNC_TIMEOUT).await
@@ -182,7 +197,7 @@ impl App {
             async move { route.answer(request, None).await }
         };
         let path = &self.config.serve.agent_socket;
-        let listener = DirectSocket::publish(path);
+        let listener = PublishedSocket::publish(path, PUBLIC_MODE);
         let listener = listener.with_context(|| format!("failed to bind `{}`", path.display()))?;
         serving.spawn(
             "the shared credential socket",
@@ -321,12 +336,12 @@ fn affordable(wanted: usize, descriptors: Option<u64>) -> usize {
     wanted.min(half)
 }
 
-/// Makes the directory of the public sockets where nobody has prepared it. One that is there is
-/// left as it is: mounts of a directory that is replaced would go stale.
-fn make_public(directory: &Path) -> anyhow::Result<()> {
+/// Makes a directory of sockets where nobody has prepared it. One that is there is left as it is:
+/// mounts of a directory that is replaced would go stale.
+fn make(directory: &Path, mode: u32) -> anyhow::Result<()> {
     match DirBuilder::new()
         .recursive(true)
-        .mode(0o775)
+        .mode(mode)
         .create(directory)
     {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

@@ -22,6 +22,7 @@ mod script;
 mod tests;
 mod tokens;
 mod urgency;
+mod view;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +39,7 @@ use self::entry::{Entry, Found};
 use self::gate::Gate;
 pub use self::policy::Policy;
 pub use self::saved::Saved;
+pub use self::view::{FailureView, IdentityView, KeyView, View};
 use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::exchange::Exchange;

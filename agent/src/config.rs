@@ -43,6 +43,8 @@ pub struct Config {
     pub serve: Serve,
     /// Where metrics and probes are.
     pub admin_listen: SocketAddr,
+    /// Where `caios-agent status` asks.
+    pub admin_socket: PathBuf,
     /// How often it is checked whether enrolled Pods are still there.
     pub poll_interval: Duration,
     /// What is logged, and how.
@@ -88,6 +90,7 @@ impl Config {
             &args.poll_interval,
             Duration::from_secs(1)..=10 * MINUTE,
         );
+        let admin_socket = args.private_directory.join(shared::contract::ADMIN_SOCKET);
         let log = problems.log(&args.log, args.log_format);
         let exchange = exchange::settings(args, &mut problems);
         problems.or(Self {
@@ -99,6 +102,7 @@ impl Config {
             keeper,
             serve,
             admin_listen,
+            admin_socket,
             poll_interval,
             log,
         })

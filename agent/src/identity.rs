@@ -21,6 +21,7 @@ mod unverified;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use shared::contract::MAX_TOKEN_BYTES;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -89,6 +90,19 @@ pub enum SettingsError {
         /// From [`KeySource::Issuer`].
         source_issuer: String,
     },
+}
+
+/// The issuer's keys at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeysView {
+    /// Where they come from.
+    pub source: String,
+    /// Whose they are; `None` until they were loaded once.
+    pub issuer: Option<String>,
+    /// How many there are.
+    pub count: usize,
+    /// Why the last load failed, if it did.
+    pub failure: Option<String>,
 }
 
 /// Verifies service account tokens.
@@ -192,6 +206,18 @@ impl Verifier {
     /// Safe.
     pub async fn keys_changed(&self) {
         self.store.changed().await;
+    }
+
+    /// What a person may see of the issuer's keys.
+    pub fn keys(&self) -> KeysView {
+        let (source, failure) = self.store.last_load();
+        let keys = self.store.current();
+        KeysView {
+            source,
+            issuer: keys.as_ref().map(|keys| keys.issuer.clone()),
+            count: keys.map_or(0, |keys| keys.keys.len()),
+            failure,
+        }
     }
 
     /// Loads the issuer's keys, keeps them fresh, and forgets expired tokens, until `shutdown`.

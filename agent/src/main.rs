@@ -1,5 +1,6 @@
 //! `caios-agent`: see the library for how it works.
 
+use std::ffi::OsString;
 use std::io::{Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,8 +8,10 @@ use std::process::ExitCode;
 use agent::app::App;
 use agent::config::{Config, InForce, RunArgs};
 use agent::prepare::prepare;
+use agent::{check, status, supervise};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use shared::clock::Clock;
 use shared::{contract, flags, process, shutdown, telemetry};
 
 /// The agent needs little: its work is memory and sockets. More threads than this would be spent
@@ -30,10 +33,30 @@ enum Command {
     /// Exit codes: 0 after a drain, 1 when it cannot start or a part of it fails, 64 when the
     /// configuration makes no sense.
     Run(Box<RunArgs>),
+    /// Runs `run` with the same flags, and starts it again at once when it crashes: the command of a
+    /// container.
+    ///
+    /// Exit codes: those of `run`, or 128 and the signal that ended it. It ends when `run` ends with 0
+    /// or 64, after SIGTERM or SIGINT, and when crashes follow each other so steadily that the kubelet
+    /// should see them: 10 in a row within 1 s of their start, or 30 in a minute.
+    Supervise(Box<RunArgs>),
+    /// Shows how the agent of this node is: keys, identities, Pods, and what to do where something
+    /// is wrong. To be run in its container: `kubectl exec`.
+    ///
+    /// Shows neither a key nor a token. Exit codes: 0 when the agent answers, however it is, 1 when
+    /// none does, 64 for a flag that makes no sense.
+    Status(StatusArgs),
+    /// Does in a workload's Pod what an SDK does, step by step, and says what works and what to do
+    /// where it does not.
+    ///
+    /// Prints neither a key nor a token. Exit codes: 0 when everything works, otherwise that of the
+    /// first step that does not: 78 the variables of the container, 66 the token, 69 nobody answers,
+    /// 77 no credentials, 76 S3; 64 for a flag that makes no sense.
+    Check(CheckArgs),
     /// Checks the flags and variables of `run` and prints what is in force; starts nothing.
     ///
     /// Exit codes: 0 when the configuration is good, 64 when it makes no sense.
-    Check(Box<RunArgs>),
+    CheckConfig(Box<RunArgs>),
     /// Makes the directories of the node's sockets and gives them to the agent's group.
     ///
     /// Needs uid 0 with the agent's group as supplementary group, and no capability. Running it
@@ -52,6 +75,35 @@ struct PrepareArgs {
     group: u32,
 }
 
+#[derive(Args)]
+struct CheckArgs {
+    /// S3 endpoint whose buckets are listed; without one, no request is sent to S3.
+    #[arg(long, env = "AWS_ENDPOINT_URL_S3", value_name = "URL")]
+    endpoint: Option<String>,
+    /// Region that the request to S3 is signed for; `AWS_DEFAULT_REGION` counts too.
+    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
+    region: Option<String>,
+    /// Audience that the token must have; without one, the agent's word counts.
+    #[arg(long, value_name = "AUDIENCE")]
+    audience: Option<String>,
+    /// URL of the agent.
+    #[arg(long, env = contract::CREDENTIALS_URI_VARIABLE, value_name = "URL", hide_env_values = true)]
+    url: Option<String>,
+    /// The Pod's service account token.
+    #[arg(long, env = contract::TOKEN_FILE_VARIABLE, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct StatusArgs {
+    /// Prints the document that the table is made of.
+    #[arg(long)]
+    json: bool,
+    /// Directory with the sockets that are for the agent's containers alone.
+    #[arg(long, env = "CAIOS_AGENT_PRIVATE_DIRECTORY", value_name = "DIRECTORY", default_value = contract::PRIVATE_DIRECTORY)]
+    private_directory: PathBuf,
+}
+
 fn main() -> ExitCode {
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
@@ -63,10 +115,17 @@ fn main() -> ExitCode {
     };
     let done = match command {
         Command::Run(args) => configured(*args).map(run),
-        Command::Check(args) => configured(*args).map(|config| {
+        Command::Supervise(args) => configured(*args).and_then(supervised),
+        Command::CheckConfig(args) => configured(*args).map(|config| {
             let flags = matches.subcommand().map(|(_, matches)| matches);
             flags.map_or(Ok(()), |flags| show(&InForce::new(flags, &config)))
         }),
+        Command::Check(args) => match checked(args) {
+            Ok(0) => Ok(Ok(())),
+            Ok(code) => Err(ExitCode::from(code)),
+            Err(error) => Ok(Err(error)),
+        },
+        Command::Status(args) => Ok(show_status(&args)),
         Command::Prepare(args) => Ok(prepared(&args.directory, args.group)),
     };
     match done {
@@ -89,8 +148,67 @@ fn configured(args: RunArgs) -> Result<Config, ExitCode> {
     })
 }
 
+/// Supervises a worker with the flags of this process: an error is what to end with.
+fn supervised(config: Config) -> Result<anyhow::Result<()>, ExitCode> {
+    let ended = telemetry::init(&config.log).context("failed to set up logging");
+    // The worker makes its own; here it would only take memory.
+    drop(config);
+    let flags: Vec<OsString> = std::env::args_os().skip(2).collect();
+    match ended.and_then(|()| supervise::supervise(&flags).context("failed to supervise")) {
+        Ok(0) => Ok(Ok(())),
+        Ok(code) => Err(ExitCode::from(code)),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
 fn show(in_force: &InForce) -> anyhow::Result<()> {
     write!(stdout(), "{in_force}").context("failed to print")
+}
+
+/// Checks what an SDK would find, and gives the exit code.
+fn checked(args: CheckArgs) -> anyhow::Result<u8> {
+    process::keep_memory_private().context("failed to turn core dumps off")?;
+    let variable = |name: &str| std::env::var(name).ok();
+    // A variable may be set to nothing, and then is not set.
+    let says = |value: &String| !value.is_empty();
+    let settings = check::Settings {
+        url: args.url,
+        token_file: args.token_file,
+        audience: args.audience,
+        region: args
+            .region
+            .filter(says)
+            .or_else(|| variable("AWS_DEFAULT_REGION")),
+        endpoint: args.endpoint.filter(says),
+    };
+    let clock = Clock::system();
+    let mut out = stdout();
+    let report = alone()?
+        .block_on(check::check(&settings, variable, || clock.now(), &mut out))
+        .context("failed to print")?;
+    Ok(report.exit_code())
+}
+
+fn show_status(args: &StatusArgs) -> anyhow::Result<()> {
+    let socket = args.private_directory.join(contract::ADMIN_SOCKET);
+    let text = alone()?.block_on(status::ask(&socket))?;
+    let shown = if args.json {
+        format!("{text}\n")
+    } else {
+        status::render(&status::read(&socket, &text)?)
+    };
+    stdout()
+        .write_all(shown.as_bytes())
+        .context("failed to print")
+}
+
+/// A runtime for a command that asks one thing.
+fn alone() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime
+        .enable_all()
+        .build()
+        .context("failed to build the runtime")
 }
 
 fn prepared(directory: &Path, group: u32) -> anyhow::Result<()> {
@@ -101,6 +219,7 @@ fn prepared(directory: &Path, group: u32) -> anyhow::Result<()> {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
+    supervise::end_with_supervisor().context("failed to follow the supervisor")?;
     process::keep_memory_private().context("failed to turn core dumps off")?;
     let descriptors =
         process::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
@@ -117,7 +236,9 @@ fn run(config: Config) -> anyhow::Result<()> {
         .build()
         .context("failed to build the runtime")?;
     let ended = runtime.block_on(async {
-        let shutdown = shutdown::on_signals().context("failed to take over the signals")?;
+        let shutdown = shutdown::on_signals()
+            .and_then(|shutdown| supervise::unblock_signals().map(|()| shutdown))
+            .context("failed to take over the signals")?;
         App::bind(config, descriptors).await?.run(shutdown).await
     });
     // A descriptor of a hostile Pod may block the thread that closes it; the end does not wait.

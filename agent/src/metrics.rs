@@ -78,6 +78,8 @@ pub struct Metrics {
     pub suppressed_log_lines: IntCounter,
     /// Panics that were caught.
     pub panics: IntCounter,
+    /// Workers that crashed before this one in its container.
+    pub worker_restarts: IntCounter,
 }
 
 impl Metrics {
@@ -158,6 +160,10 @@ impl Metrics {
                 "Log lines held back by a rate limit.",
             )?,
             panics: make.counter("panics_total", "Panics that were caught.")?,
+            worker_restarts: make.counter(
+                "worker_restarts_total",
+                "Workers that crashed before this one in its container.",
+            )?,
         })
     }
 }

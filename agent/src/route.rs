@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::metrics::{Metrics, Outcome};
+use crate::status::Ledger;
 use crate::workload::PodUid;
 
 /// Decides who gets credentials, and has them.
@@ -44,6 +45,7 @@ pub trait Authority: Send + Sync + 'static {
 pub struct Route<A> {
     authority: Arc<A>,
     metrics: Metrics,
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl<A> Clone for Route<A> {
@@ -51,6 +53,7 @@ impl<A> Clone for Route<A> {
         Self {
             authority: Arc::clone(&self.authority),
             metrics: self.metrics.clone(),
+            ledger: self.ledger.clone(),
         }
     }
 }
@@ -58,7 +61,19 @@ impl<A> Clone for Route<A> {
 impl<A: Authority> Route<A> {
     /// Answers by what `authority` says.
     pub fn new(authority: Arc<A>, metrics: Metrics) -> Self {
-        Self { authority, metrics }
+        let ledger = None;
+        Self {
+            authority,
+            metrics,
+            ledger,
+        }
+    }
+
+    /// Remembers in `ledger` the last error of each Pod.
+    #[must_use]
+    pub fn remembering(self, ledger: Arc<Ledger>) -> Self {
+        let ledger = Some(ledger);
+        Self { ledger, ..self }
     }
 
     /// Answers one request that came through the listener of a Pod, or through one that all share.
@@ -86,6 +101,9 @@ impl<A: Authority> Route<A> {
                 }
                 Err(error) => {
                     self.log(&error, listener);
+                    if let (Some(ledger), Some(pod)) = (&self.ledger, listener) {
+                        ledger.failed(pod, &error);
+                    }
                     (error.outcome(), response::error(&error))
                 }
             }

@@ -96,7 +96,7 @@ sentences are what people see. */}}
 {{- $problems = append $problems (printf "image.repository is `%s`: must be a name without tag or digest, in lower case" .Values.image.repository) -}}
 {{- end -}}
 
-{{- range $path, $value := dict "config.apiURL" $c.apiURL "config.s3Endpoint" $c.s3Endpoint "config.jwksURL" $c.jwksURL "config.issuer" $c.issuer "proxy.http" .Values.proxy.http "proxy.https" .Values.proxy.https -}}
+{{- range $path, $value := dict "config.apiURL" $c.apiURL "config.s3Endpoint" $c.s3Endpoint "config.jwksURL" $c.jwksURL "config.issuer" $c.issuer "proxy.http" .Values.proxy.http "proxy.https" .Values.proxy.https "helmTest.endpoint" .Values.helmTest.endpoint -}}
 {{- if and $value (not (regexMatch "^https?://[^/ ]+" $value)) -}}
 {{- $problems = append $problems (printf "%s is `%s`: must be a URL that begins with https:// or http://" $path $value) -}}
 {{- end -}}
@@ -136,6 +136,16 @@ sentences are what people see. */}}
 {{- end -}}
 {{- if not (and $i.relayRuntimeClasses $i.unsupportedRuntimeClasses) -}}
 {{- $problems = append $problems "injector.relayRuntimeClasses and injector.unsupportedRuntimeClasses must not be empty, or the injector's defaults return: put a name there that you do not use" -}}
+{{- end -}}
+{{- with .Values.helmTest -}}
+{{- if .enabled -}}
+{{- if not (and .namespace .serviceAccount) -}}
+{{- $problems = append $problems "helmTest.namespace and helmTest.serviceAccount are needed for the test: an annotated ServiceAccount that CoreWeave's policy grants what a workload needs" -}}
+{{- end -}}
+{{- if has .namespace (concat (list $.Release.Namespace "kube-system") $i.excludedNamespaces) -}}
+{{- $problems = append $problems (printf "helmTest.namespace is `%s`, which the injector leaves alone: name the namespace of a workload" .namespace) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if eq .Release.Namespace "kube-system" -}}
 {{- $problems = append $problems "the namespace is kube-system: install into one of its own, such as --namespace pod-identity-webhook" -}}

@@ -30,7 +30,7 @@ enum Command {
     /// Checks the flags of `run` and prints what they mean, without a cluster.
     ///
     /// Exit codes: 0 when they make sense, 64 when they do not.
-    Check(Box<RunArgs>),
+    CheckConfig(Box<RunArgs>),
 }
 
 fn main() -> ExitCode {
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command,
         Err(instead) => return flags::not_parsed(&instead),
     };
-    let (Command::Run(args) | Command::Check(args)) = &command;
+    let (Command::Run(args) | Command::CheckConfig(args)) = &command;
     let config = match Config::new(args) {
         Ok(config) => config,
         Err(problems) => {
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             return ExitCode::from(flags::USAGE);
         }
     };
-    if let Command::Check(_) = command {
+    if let Command::CheckConfig(_) = command {
         let _ = writeln!(std::io::stdout(), "{config:#?}");
         return ExitCode::SUCCESS;
     }

@@ -8,6 +8,7 @@ mod agent;
 mod cases;
 mod chart;
 mod control_plane;
+mod helm_test;
 mod injector;
 mod kubectl;
 mod prometheus;

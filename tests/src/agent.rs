@@ -53,8 +53,29 @@ impl Agent {
         variables: &[(&str, &str)],
         log: &Path,
     ) -> anyhow::Result<Self> {
-        let mut command = command(&binaries::agent(), arguments, log)?;
+        let mut command = command(Command::new(binaries::agent()), "run", arguments, log)?;
         command.envs(variables.iter().copied());
+        Self::born(node, command, log)
+    }
+
+    /// Starts `caios-agent supervise` with `arguments`, as the first process of a process namespace,
+    /// and waits for nothing. What this is, signals go to and ends is the supervisor.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn supervised(
+        node: &Arc<Namespace>,
+        arguments: &[String],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--kill-child", "--"]);
+        unshare.arg(binaries::agent());
+        let command = command(unshare, "supervise", arguments, log)?;
+        Self::born(node, command, log)
+    }
+
+    fn born(node: &Arc<Namespace>, mut command: Command, log: &Path) -> anyhow::Result<Self> {
         let child = node
             .call(move || command.spawn())
             .context("failed to start the agent")?;
@@ -65,8 +86,8 @@ impl Agent {
         })
     }
 
-    /// Starts `/caios-agent run` with `arguments` in a container of the node, and waits for
-    /// nothing.
+    /// Starts `/caios-agent supervise` with `arguments` in a container of the node, as the DaemonSet
+    /// does, and waits for nothing.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -77,7 +98,7 @@ impl Agent {
         log: &Path,
     ) -> anyhow::Result<Self> {
         let container = container.clone().sees(binaries::agent(), "/caios-agent");
-        let command = command(Path::new("/caios-agent"), arguments, log)?;
+        let command = command(Command::new("/caios-agent"), "supervise", arguments, log)?;
         Ok(Self {
             admin: Admin::new(node, ADMIN.parse()?),
             child: container.spawn(node, command)?,
@@ -187,10 +208,14 @@ impl Agent {
     }
 }
 
-fn command(program: &Path, arguments: &[String], log: &Path) -> anyhow::Result<Command> {
+fn command(
+    mut command: Command,
+    subcommand: &str,
+    arguments: &[String],
+    log: &Path,
+) -> anyhow::Result<Command> {
     let output = File::options().create(true).append(true).open(log)?;
-    let mut command = Command::new(program);
-    command.arg("run").args(arguments).stdin(Stdio::null());
+    command.arg(subcommand).args(arguments).stdin(Stdio::null());
     command.stdout(output.try_clone()?).stderr(output);
     for name in PROXY_VARIABLES {
         command.env_remove(name);

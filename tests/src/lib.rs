@@ -17,5 +17,6 @@ pub mod pod;
 pub mod prometheus;
 pub mod relay;
 pub mod server;
+pub mod supervised;
 pub mod tools;
 pub mod wait;

@@ -99,6 +99,11 @@ impl Node {
         self.directory().join("public")
     }
 
+    /// The directory for the agent's containers alone.
+    pub fn private_directory(&self) -> PathBuf {
+        self.directory().join("private")
+    }
+
     /// What the agent writes.
     pub fn agent_log(&self) -> PathBuf {
         self.directory().join("agent.log")
@@ -134,6 +139,10 @@ impl Node {
             (
                 "--public-directory",
                 self.public_directory().display().to_string(),
+            ),
+            (
+                "--private-directory",
+                self.private_directory().display().to_string(),
             ),
             ("--admin-listen", ADMIN.to_owned()),
         ];

@@ -5,6 +5,7 @@
 
 mod abuse;
 mod check;
+mod check_config;
 mod credentials;
 mod docs;
 mod enrolment;
@@ -15,4 +16,6 @@ mod proxy;
 mod relay;
 mod secrets;
 mod shutdown;
+mod status;
+mod supervise;
 mod tokens;

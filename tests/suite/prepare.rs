@@ -6,11 +6,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use nix::unistd::Pid;
 use shared::contract::{AGENT_ID, NODE_DIRECTORY};
 use tests::agent::Agent;
 use tests::binaries;
 use tests::container::Container;
 use tests::node::Node;
+use tests::supervised::children;
 
 /// The directory of the node as the kubelet makes it for a hostPath volume.
 fn host_path(node: &Node) -> PathBuf {
@@ -67,6 +69,10 @@ fn agent(node: &Node, directory: &Path) -> Agent {
                     node.public_directory().to_str().unwrap(),
                     shared::contract::PUBLIC_DIRECTORY,
                 )
+                .replace(
+                    node.private_directory().to_str().unwrap(),
+                    shared::contract::PRIVATE_DIRECTORY,
+                )
         })
         .collect();
     let log = node.agent_log();
@@ -92,13 +98,20 @@ fn an_agent_without_any_privilege_serves_pods_of_a_node_that_was_prepared_withou
 
     mount_for_pods(&node, &directory);
     let agent = agent(&node, &directory);
-    let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
-    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        let line = status.lines().find(|line| line.starts_with(set)).unwrap();
-        assert!(line.ends_with("\t0000000000000000"), "{line}");
+    let supervisor = Pid::from_raw(i32::try_from(agent.id()).unwrap());
+    let worker = children(supervisor);
+    assert_eq!(worker.len(), 1);
+    for process in [supervisor, worker[0]] {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            let line = status.lines().find(|line| line.starts_with(set)).unwrap();
+            assert!(line.ends_with("\t0000000000000000"), "{line}");
+        }
     }
     let socket = ownership(&directory.join("public/agent.sock"));
     assert_eq!(socket, (AGENT_ID, AGENT_ID, 0o666));
+    let socket = ownership(&directory.join("private/admin.sock"));
+    assert_eq!(socket, (AGENT_ID, AGENT_ID, 0o600));
     let pod = node.enrolled_pod("trainer", "train-0").unwrap();
     assert_eq!(pod.credentials().unwrap().status, 200);
     assert_eq!(agent.count("caios_agent_panics_total"), 0);

@@ -1,6 +1,9 @@
 //! Planted secrets are searched in everything the agent emits, at the most talkative level.
 
+use std::process::Command;
+
 use standin::{Behaviour, Scope};
+use tests::binaries;
 use tests::node::Node;
 use tests::wait;
 
@@ -34,6 +37,7 @@ fn no_token_and_no_key_is_ever_shown() {
     let mut emitted = vec![
         ("metrics", agent.admin("/metrics").unwrap().body),
         ("readyz", agent.admin("/readyz").unwrap().body),
+        ("status", status(&node)),
         ("cmdline", read_lossy(&format!("{process}/cmdline"))),
         ("environ", read_lossy(&format!("{process}/environ"))),
     ];
@@ -69,6 +73,19 @@ fn no_token_and_no_key_is_ever_shown() {
         log.contains("TRACE") || log.contains("\"level\":\"TRACE\""),
         "the log has no trace"
     );
+}
+
+/// What `caios-agent status` prints, in both forms.
+fn status(node: &Node) -> String {
+    let printed = [&[][..], &["--json"]].map(|form| {
+        let mut command = Command::new(binaries::agent());
+        command.arg("status").args(form);
+        command.env("CAIOS_AGENT_PRIVATE_DIRECTORY", node.private_directory());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    });
+    printed.concat()
 }
 
 fn read_lossy(path: &str) -> String {

@@ -41,6 +41,11 @@ impl Admin {
         })
     }
 
+    /// What `/readyz` asks for.
+    pub const fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
     /// Answers one request. Reads no body.
     pub fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let path = request.uri().path();

@@ -62,6 +62,9 @@ pub const PRIVATE_NAME: &str = "private";
 /// The directory on the node that Pods may reach into. The agent keeps its public sockets there.
 pub const PUBLIC_DIRECTORY: &str = "/run/caios-agent/public";
 
+/// The directory on the node for the agent's containers alone.
+pub const PRIVATE_DIRECTORY: &str = "/run/caios-agent/private";
+
 /// The user and the group that the images run as. `caios-agent prepare` gives the directories to the
 /// group.
 pub const AGENT_ID: u32 = 65532;
@@ -82,6 +85,10 @@ pub const KEEPER_SOCKET_PATH: &str = "/run/caios-agent/private/keeper.sock";
 /// What agent and keeper call the Pod that they are in where nobody has told them its uid.
 pub const DEFAULT_INSTANCE: &str = "local";
 
+/// The HTTP socket in the private directory that tells people how the agent is. The agent listens,
+/// `caios-agent status` connects.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+
 /// The longest service account token that is read, in bytes. Bound tokens have 1 to 2 kB; the API
 /// server's own limit on a request header is far above.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -93,7 +100,11 @@ mod tests {
     #[test]
     fn all_paths_are_in_the_directory_of_the_node() {
         assert_eq!(PUBLIC_DIRECTORY, format!("{NODE_DIRECTORY}/{PUBLIC_NAME}"));
-        let keeper = format!("{NODE_DIRECTORY}/{PRIVATE_NAME}/{KEEPER_SOCKET}");
+        assert_eq!(
+            PRIVATE_DIRECTORY,
+            format!("{NODE_DIRECTORY}/{PRIVATE_NAME}")
+        );
+        let keeper = format!("{PRIVATE_DIRECTORY}/{KEEPER_SOCKET}");
         assert_eq!(KEEPER_SOCKET_PATH, keeper);
     }
 }

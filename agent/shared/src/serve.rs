@@ -43,6 +43,9 @@ pub struct Limits {
     /// The same while more than half of the listener's or of all connections are taken: so
     /// clients that only hold connections lock nobody out for longer than this.
     pub crowded_idle_timeout: Duration,
+    /// The same once a drain has begun, for a first request too: long enough for a client that is
+    /// just sending, short enough for whoever waits for the end.
+    pub drain_idle_timeout: Duration,
     /// From the moment a client stops reading to the end of what is being sent to it.
     pub write_timeout: Duration,
     /// Bytes of a request head; more are answered with 431. At least 8 KiB.
@@ -56,6 +59,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(75),
             crowded_idle_timeout: Duration::from_secs(5),
+            drain_idle_timeout: Duration::from_secs(1),
             write_timeout: Duration::from_secs(10),
             max_head_bytes: 32 * 1024,
         }
@@ -168,9 +172,9 @@ impl Drop for Place {
     }
 }
 
-/// Accepts and serves connections until `shutdown`, then drains: closes those that are idle, lets
-/// requests in flight finish, and returns when the last connection has ended. A connection that
-/// has not sent its first request yet may still send it, within the head timeout.
+/// Accepts and serves connections until `shutdown`, then drains: the next answer on each connection
+/// is its last, those on which nothing is asked any more are closed a little later, and it returns
+/// when the last connection has ended. So a client that sends just then gets its answer.
 ///
 /// Each connection runs in a task of its own; a panic in `service` ends that one alone.
 ///

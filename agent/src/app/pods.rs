@@ -12,6 +12,7 @@ use crate::enrolment::{Enroller, PodListener};
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::route::Route;
+use crate::status::Ledger;
 use crate::workload::{Pod, PodUid, Workload};
 
 /// Serves the listeners of enrolled Pods.
@@ -20,6 +21,7 @@ pub(super) struct Pods<E: Exchange> {
     pub(super) route: Route<Broker<E>>,
     pub(super) limits: Limits,
     pub(super) connections: Connections,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl<E: Exchange> Enroller for Pods<E> {
@@ -43,6 +45,11 @@ impl<E: Exchange> Enroller for Pods<E> {
             async move { route.answer(request, Some(&uid)).await }
         };
         let (limits, connections) = (self.limits.clone(), self.connections.clone());
-        tokio::spawn(serve(listener, limits, connections, service, stop))
+        let listed = listener.address();
+        let listed = listed.map(|address| self.ledger.list(pod, address));
+        tokio::spawn(async move {
+            let _listed = listed;
+            serve(listener, limits, connections, service, stop).await;
+        })
     }
 }

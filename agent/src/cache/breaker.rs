@@ -54,6 +54,14 @@ impl Breaker {
         !matches!(self.state, State::Closed { .. })
     }
 
+    /// When the next probe is due at the latest; none while one is out.
+    pub(super) const fn next_probe(&self) -> Option<Instant> {
+        match self.state {
+            State::Open { background, .. } => Some(background),
+            State::Closed { .. } | State::Probing => None,
+        }
+    }
+
     /// Says whether an exchange would pass. A probe has gone out only after [`probe`](Self::probe).
     pub(super) fn passage(&self, urgency: Urgency, now: Instant) -> Passage {
         match self.state {

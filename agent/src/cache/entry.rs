@@ -20,6 +20,7 @@ use super::handover::{Current, CurrentCredentials};
 use super::policy::Policy;
 use super::saved::{Clocks, SavedFailures};
 use super::urgency::Urgency;
+use super::view::{IdentityView, Moment};
 use crate::credentials::Credentials;
 use crate::exchange::ExchangeError;
 use crate::metrics::Outcome;
@@ -154,7 +155,13 @@ impl Entry {
 
     /// What the last exchange failed with, for a request that waited in vain.
     pub(super) fn last_failure(&self) -> Option<String> {
-        self.state().last_failure.clone()
+        let state = self.state();
+        Some(state.last_failure.as_ref()?.message.clone())
+    }
+
+    /// What a person may see.
+    pub(super) fn view(&self, moment: Moment) -> IdentityView {
+        self.state().view(&self.identity, moment)
     }
 
     /// Forgets a Pod, and says whether the identity has none left because of that.

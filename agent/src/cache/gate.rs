@@ -59,6 +59,16 @@ pub(super) enum Ending {
     Throttled(Instant),
 }
 
+/// The gate at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GateView {
+    pub(super) is_breaker_open: bool,
+    pub(super) next_probe: Option<Instant>,
+    pub(super) throttled_until: Option<Instant>,
+    pub(super) in_flight: usize,
+    pub(super) max_in_flight: usize,
+}
+
 impl Gate {
     pub(super) fn new(policy: &Policy, metrics: &Metrics, rng: Rng) -> Self {
         let state = State {
@@ -122,6 +132,18 @@ impl Gate {
             state.breaker.open(clocks.now, &mut state.rng);
         }
         self.breaker_open.set(state.breaker.is_open().into());
+    }
+
+    /// What it would do now.
+    pub(super) fn view(&self, now: Instant) -> GateView {
+        let state = self.state();
+        GateView {
+            is_breaker_open: state.breaker.is_open(),
+            next_probe: state.breaker.next_probe(),
+            throttled_until: state.throttled_until.filter(|until| now < *until),
+            in_flight: state.in_flight,
+            max_in_flight: state.max_in_flight,
+        }
     }
 
     /// Lets one exchange through, or says what it must wait for.

@@ -103,6 +103,14 @@ impl Tokens {
         self.of_pod.is_empty()
     }
 
+    /// How many Pods have a token that has not ended.
+    pub(super) fn count(&self, wall: Timestamp) -> usize {
+        let slots = self.of_pod.values();
+        slots
+            .filter(|slot| slot.workload.token_expires_at > wall)
+            .count()
+    }
+
     /// When the last token ends.
     pub(super) fn last_expiry(&self) -> Option<Timestamp> {
         self.of_pod

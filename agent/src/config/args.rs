@@ -193,6 +193,9 @@ pub struct RunArgs {
     /// Directory with the sockets that Pods may reach.
     #[arg(long, env = "CAIOS_AGENT_PUBLIC_DIRECTORY", value_name = "DIRECTORY", default_value = contract::PUBLIC_DIRECTORY, help_heading = "Serving")]
     pub public_directory: PathBuf,
+    /// Directory with the sockets that are for the agent's containers alone.
+    #[arg(long, env = "CAIOS_AGENT_PRIVATE_DIRECTORY", value_name = "DIRECTORY", default_value = contract::PRIVATE_DIRECTORY, help_heading = "Serving")]
+    pub private_directory: PathBuf,
     /// Address of `/metrics`, `/livez` and `/readyz`.
     #[arg(long, env = "CAIOS_AGENT_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9469", value_parser = parsed::<SocketAddr>(), help_heading = "Serving")]
     pub admin_listen: Flag<SocketAddr>,

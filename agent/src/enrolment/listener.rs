@@ -1,7 +1,7 @@
 //! A listener in a Pod's network namespace, to be served.
 
 use std::io;
-use std::net::TcpStream as StdStream;
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,12 @@ impl PodListener {
             mode,
             blocking,
         })
+    }
+
+    /// Where it listens, inside the Pod; `None` for a socket that does not say.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let address = rustix::net::getsockname(self.socket.get_ref().as_fd());
+        SocketAddr::try_from(address.ok()?).ok()
     }
 
     /// Accepts one connection, without linger.

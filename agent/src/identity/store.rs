@@ -86,6 +86,11 @@ impl Store {
         self.state.borrow().keys.clone()
     }
 
+    /// Where the keys come from, and why the last load failed, if it did.
+    pub(super) fn last_load(&self) -> (String, Option<String>) {
+        (self.source.to_string(), self.state.borrow().failure.clone())
+    }
+
     /// The generation of the last good key set; 0 before there is one.
     pub(super) fn generation(&self) -> u64 {
         self.state

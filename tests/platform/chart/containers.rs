@@ -11,10 +11,10 @@ use tests::binaries;
 use super::rendered::{LEAST, Rendered, SHAPES, shape, texts};
 
 /// Runs a container's command line with another subcommand.
-fn run(binary: PathBuf, container: &Value, subcommand: &str) -> String {
+fn run(binary: PathBuf, container: &Value, given: &str, subcommand: &str) -> String {
     let arguments = texts(&container["args"]);
     let (first, flags) = arguments.split_first().unwrap();
-    assert_eq!(*first, "run");
+    assert_eq!(*first, given);
     let mut command = Command::new(binary);
     command.env_clear().arg(subcommand);
     for flag in flags {
@@ -38,12 +38,12 @@ fn the_binaries_understand_every_flag_that_the_chart_gives_them() {
         let rendered = Rendered::new(&[&shape(name)]);
         let agent = &rendered.agent()["containers"][0];
         assert_eq!(agent["command"], json!(["/caios-agent"]));
-        let in_force = run(binaries::agent(), agent, "check");
+        let in_force = run(binaries::agent(), agent, "supervise", "check-config");
         assert!(in_force.contains("node-1"), "{in_force}");
 
         let injector = &rendered.injector()["containers"][0];
         assert_eq!(injector["command"], json!(["/caios-injector"]));
-        let in_force = run(binaries::injector(), injector, "check");
+        let in_force = run(binaries::injector(), injector, "run", "check-config");
         assert!(in_force.contains("/run/caios-agent/public"), "{in_force}");
     }
 }
@@ -67,6 +67,25 @@ fn the_agents_prepare_understands_the_flags_of_its_init_container() {
 }
 
 #[test]
+fn the_agents_check_understands_the_flags_of_the_charts_test() {
+    let rendered = Rendered::new(&[&shape("everything")]);
+    let pod = &rendered.object("Pod", "caios-helm-test")["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(container["command"], json!(["/caios-agent"]));
+    // Nothing but the injector tells it where the agent is.
+    assert!(container["env"].is_null() && pod["volumes"].is_null());
+    let mut command = Command::new(binaries::agent());
+    command.args(texts(&container["args"])).env_clear();
+    let output = command.output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{printed}");
+    assert!(
+        printed.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI is not set"),
+        "{printed}"
+    );
+}
+
+#[test]
 fn paths_names_and_numbers_are_those_of_the_contract() {
     let rendered = Rendered::new(&["--set", LEAST]);
     let agent = rendered.agent();
@@ -79,6 +98,10 @@ fn paths_names_and_numbers_are_those_of_the_contract() {
         let mount = json!({ "name": "node", "mountPath": contract::NODE_DIRECTORY });
         assert_eq!(container["volumeMounts"][0], mount);
     }
+    let private = &agent["containers"][0]["env"][1];
+    let expected =
+        json!({ "name": "CAIOS_AGENT_PRIVATE_DIRECTORY", "value": contract::PRIVATE_DIRECTORY });
+    assert_eq!(*private, expected);
     let public = format!("--public-directory={}", contract::PUBLIC_DIRECTORY);
     let injector = &rendered.injector()["containers"][0];
     assert!(texts(&agent["containers"][0]["args"]).contains(&public.as_str()));
@@ -112,7 +135,13 @@ fn paths_names_and_numbers_are_those_of_the_contract() {
 fn no_container_has_a_privilege_or_can_write_to_its_root() {
     for name in SHAPES {
         let rendered = Rendered::new(&[&shape(name)]);
-        for pod in [rendered.agent(), rendered.injector()] {
+        let test = rendered
+            .find("Pod", "caios-helm-test")
+            .map(|pod| &pod["spec"]);
+        for pod in [rendered.agent(), rendered.injector()]
+            .into_iter()
+            .chain(test)
+        {
             for forbidden in ["hostNetwork", "hostPID", "hostIPC"] {
                 assert!(pod[forbidden].is_null(), "{name}: {forbidden}");
             }

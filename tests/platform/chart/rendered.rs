@@ -32,14 +32,17 @@ impl Rendered {
 
     /// The one object of a kind with this name.
     pub(super) fn object(&self, kind: &str, name: &str) -> &Value {
+        let found = self.find(kind, name);
+        found.unwrap_or_else(|| panic!("not one {kind} `{name}`"))
+    }
+
+    /// The object of a kind with this name, if there is exactly one.
+    pub(super) fn find(&self, kind: &str, name: &str) -> Option<&Value> {
         let mut found = self
             .0
             .iter()
             .filter(|object| object["kind"] == kind && object["metadata"]["name"] == name);
-        match (found.next(), found.next()) {
-            (Some(object), None) => object,
-            _ => panic!("not one {kind} `{name}`"),
-        }
+        found.next().filter(|_| found.next().is_none())
     }
 
     /// The Pod of the agent's DaemonSet.

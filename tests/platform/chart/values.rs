@@ -188,6 +188,18 @@ fn a_value_that_makes_no_sense_is_refused_in_a_sentence() {
             "injector.certificate.certManager.duration=90d",
             "cert-manager knows h, m and s alone",
         ),
+        (
+            "helmTest.enabled=true,helmTest.namespace=research",
+            "helmTest.namespace and helmTest.serviceAccount are needed for the test",
+        ),
+        (
+            "helmTest.enabled=true,helmTest.namespace=pod-identity-webhook,helmTest.serviceAccount=a",
+            "helmTest.namespace is `pod-identity-webhook`, which the injector leaves alone",
+        ),
+        (
+            "helmTest.endpoint=cwlota.com",
+            "helmTest.endpoint is `cwlota.com`: must be a URL",
+        ),
         ("injector.relayRuntimeClasses=null", "must not be empty"),
         ("caBundle.configMap=a,caBundle.secret=b", "choose one"),
     ] {

@@ -20,12 +20,15 @@ impl Readiness {
         self
     }
 
+    /// Every condition with whether it holds now, in the order they were added.
+    pub fn conditions(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.0.iter().map(|(name, holds)| (*name, holds()))
+    }
+
     /// The names of the conditions that do not hold now, in the order they were added.
     pub fn unmet(&self) -> impl Iterator<Item = &'static str> {
-        self.0
-            .iter()
-            .filter(|(_, holds)| !holds())
-            .map(|(name, _)| *name)
+        let conditions = self.conditions();
+        conditions.filter_map(|(name, holds)| (!holds).then_some(name))
     }
 }
 

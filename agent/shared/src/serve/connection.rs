@@ -9,6 +9,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -53,9 +54,16 @@ impl Connection {
             progress.work_begins(!request.body().is_end_stream());
             let answer = service(request);
             let (progress, place, limits) = (&progress, &place, &limits);
+            let shutdown = &shutdown;
             async move {
-                let response = answer.await;
-                progress.work_ends(if place.crowded() {
+                let mut response = answer.await;
+                if shutdown.is_cancelled() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                progress.work_ends(if shutdown.is_cancelled() {
+                    limits.drain_idle_timeout
+                } else if place.crowded() {
                     limits.crowded_idle_timeout
                 } else {
                     limits.idle_timeout
@@ -74,9 +82,12 @@ impl Connection {
         let mut asked_to_end = pin!(shutdown.cancelled());
         let mut draining = false;
         let ended = poll_fn(|cx| {
+            // hyper would close an idle connection at once, and one that has sent nothing yet too:
+            // under the hands of a client that is just sending. So the next answer says that it is
+            // the last, and who asks nothing more is hung up on a little later.
             if !draining && asked_to_end.as_mut().poll(cx).is_ready() {
                 draining = true;
-                connection.as_mut().graceful_shutdown();
+                progress.hurry(limits.drain_idle_timeout);
             }
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(Some(ended));

@@ -24,6 +24,8 @@ pub(super) struct Progress {
     phase: AtomicU8,
     /// Bytes came while the service worked on a request without a body: the next head has begun.
     ahead: AtomicBool,
+    /// The client has sent something.
+    any_came: AtomicBool,
     /// Milliseconds after `start`.
     read_due: AtomicU64,
     write_due: AtomicU64,
@@ -45,6 +47,7 @@ impl Progress {
             write_timeout,
             phase: AtomicU8::new(HEAD),
             ahead: AtomicBool::new(false),
+            any_came: AtomicBool::new(false),
             read_due: AtomicU64::new(NEVER),
             write_due: AtomicU64::new(NEVER),
         };
@@ -70,6 +73,14 @@ impl Progress {
         }
     }
 
+    /// Waits no longer than `timeout` from now for a head that has not begun.
+    pub(super) fn hurry(&self, timeout: Duration) {
+        let waits = matches!(self.phase.load(Relaxed), IDLE) || !self.any_came.load(Relaxed);
+        if waits {
+            self.read_due.fetch_min(self.after(timeout), Relaxed);
+        }
+    }
+
     /// When the connection is to be closed, if it is waiting for its client.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self
@@ -88,6 +99,7 @@ impl Progress {
     }
 
     fn bytes_came(&self) {
+        self.any_came.store(true, Relaxed);
         match self.phase.load(Relaxed) {
             IDLE => self.head_begins(),
             WORK => self.ahead.store(true, Relaxed),

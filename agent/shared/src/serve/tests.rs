@@ -279,7 +279,8 @@ async fn at_a_limit_clients_wait_and_are_served_when_a_connection_ends() {
 }
 
 #[tokio::test]
-async fn a_drain_closes_idle_connections_and_lets_requests_finish() {
+async fn a_drain_answers_what_is_asked_just_then_and_closes_idle_connections() {
+    let counters = counters();
     let (release, released) = (CancellationToken::new(), CancellationToken::new());
     let (ask, shutdown) = (release.clone(), CancellationToken::new());
     let begun = released.clone();
@@ -299,7 +300,7 @@ async fn a_drain_closes_idle_connections_and_lets_requests_finish() {
     let task = tokio::spawn(serve(
         listener,
         Limits::default(),
-        Connections::new(10, counters()),
+        Connections::new(10, counters.clone()),
         service,
         shutdown.clone(),
     ));
@@ -310,7 +311,18 @@ async fn a_drain_closes_idle_connections_and_lets_requests_finish() {
     held.write_all(b"GET /held HTTP/1.1\r\n\r\n").await.unwrap();
     timeout(DEADLINE, released.cancelled()).await.unwrap();
 
+    // One that has connected and sent nothing, and one that has had an answer, ask during the drain.
+    let mut silent = UnixStream::connect(&path).await.unwrap();
+    let mut again = UnixStream::connect(&path).await.unwrap();
+    again.write_all(GET).await.unwrap();
+    answer(&mut again).await;
+    until("all are accepted", || counters.connections.get() == 4).await;
     shutdown.cancel();
+    for late in [&mut silent, &mut again] {
+        late.write_all(GET).await.unwrap();
+        let last = rest(late).await;
+        assert!(last.contains("connection: close\r\n"), "{last}");
+    }
     assert_eq!(rest(&mut idle).await, "");
     assert!(!task.is_finished());
     release.cancel();

@@ -15,10 +15,11 @@ use crate::cache::policy::Policy;
 use crate::cache::saved::Clocks;
 use crate::cache::tokens::{Choice, Tokens};
 use crate::cache::urgency::Urgency;
+use crate::cache::view::{FailureView, IdentityView, KeyView, Moment};
 use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::exchange::ExchangeError;
-use crate::workload::Workload;
+use crate::workload::{Identity, Workload};
 
 /// After so many refused tokens the refusal is taken for the identity's: a wrong audience or an
 /// unknown issuer must not cost one exchange for each Pod.
@@ -32,7 +33,9 @@ pub(super) struct State {
     /// The issuer refused the principal: until then, in these words.
     refusal: Option<(Instant, String)>,
     pub(super) backoff: Backoff,
-    pub(super) last_failure: Option<String>,
+    pub(super) last_failure: Option<FailureView>,
+    /// When the credentials were received; not known of those that another agent received.
+    received_at: Option<Timestamp>,
     pub(super) waiting: usize,
     /// A request asked, even if it has hung up, and the issuer has not refused since. So a key that
     /// an outage outlived is fetched as soon as the issuer is back, like a late renewal.
@@ -96,6 +99,7 @@ impl State {
             refusal: None,
             backoff: Backoff::default(),
             last_failure: None,
+            received_at: None,
             waiting: 0,
             is_wanted: false,
             flight: FlightState::Absent,
@@ -236,6 +240,14 @@ impl State {
                     Some(held) => held.replace(newer, now, wall),
                     None => self.held = Some(newer),
                 }
+                let id = credentials.access_key_id();
+                if self
+                    .held
+                    .as_ref()
+                    .is_some_and(|held| held.credentials.access_key_id() == id)
+                {
+                    self.received_at = Some(wall);
+                }
                 self.backoff = Backoff::default();
                 self.refusal = None;
                 self.last_failure = None;
@@ -244,7 +256,11 @@ impl State {
             }
             Err(error) => {
                 self.backoff.failed(&error, (started, now), &mut self.rng);
-                self.last_failure = Some(error.to_string());
+                self.last_failure = Some(FailureView {
+                    at: wall,
+                    is_refusal: matches!(error, ExchangeError::Refused { .. }),
+                    message: error.to_string(),
+                });
                 if let ExchangeError::Refused { status, message } = &error {
                     self.is_wanted = false;
                     self.refuse(workload, *status, message, now, policy.refusal_memory);
@@ -255,6 +271,33 @@ impl State {
                     .is_some_and(|held| !held.is_expired(now, wall));
                 (Settled::Failed { keeps_credentials }, Err(error))
             }
+        }
+    }
+
+    /// What a person may see of it.
+    pub(super) fn view(&self, identity: &Identity, moment: Moment) -> IdentityView {
+        let Moment { now, wall } = moment;
+        let held = self.held.as_ref();
+        let held = held.filter(|held| !held.is_expired(now, wall));
+        let urgency = if held.is_some() || self.waiting == 0 {
+            Urgency::Background
+        } else {
+            Urgency::Held
+        };
+        let wanted = self.waiting > 0 || self.is_wanted;
+        let due = held.map(Held::renew_at).or_else(|| wanted.then_some(now));
+        let next = due.map(|due| due.max(self.backoff.not_before(urgency).unwrap_or(due)));
+        IdentityView {
+            identity: identity.clone(),
+            key: held.map(|held| KeyView {
+                received_at: self.received_at,
+                expires_at: held.credentials.expires_at(),
+            }),
+            next_exchange_at: next.map(|at| moment.wall_at(at)),
+            pods: self.tokens.count(wall),
+            held_requests: self.waiting,
+            without_token: self.missed_renewal,
+            failure: self.last_failure.clone(),
         }
     }
 

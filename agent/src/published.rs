@@ -1,4 +1,4 @@
-//! `agent.sock`: the credential socket that all Pods share which reach it through a mount.
+//! HTTP sockets that others find by their path, and find there whatever happens to it.
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
@@ -11,32 +11,32 @@ use shared::socket::{Published, Standing, publish};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// Every user of every Pod may ask.
-const SOCKET_MODE: u32 = 0o666;
 /// How often it is looked whether the published path still leads to a live socket.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The published socket. It is published again where it is removed, or where that of an agent which
 /// took its place has died.
 #[derive(Debug)]
-pub struct DirectSocket {
+pub struct PublishedSocket {
     listener: UnixListener,
     published: Published,
+    mode: u32,
     looks: Interval,
 }
 
-impl DirectSocket {
-    /// Publishes the socket at `path`, open to every user.
+impl PublishedSocket {
+    /// Publishes the socket at `path` with this mode.
     ///
     /// # Errors
     /// When the directory is missing or not writable, or the path is too long for a socket.
-    pub fn publish(path: &Path) -> io::Result<Self> {
-        let (listener, published) = bound(path)?;
+    pub fn publish(path: &Path, mode: u32) -> io::Result<Self> {
+        let (listener, published) = bound(path, mode)?;
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             listener,
             published,
+            mode,
             looks,
         })
     }
@@ -46,12 +46,9 @@ impl DirectSocket {
             return;
         }
         let path = self.published.path().display().to_string();
-        match bound(self.published.path()) {
+        match bound(self.published.path(), self.mode) {
             Ok((listener, published)) => {
-                tracing::warn!(
-                    path,
-                    "the credential socket was gone; it is published again"
-                );
+                tracing::warn!(path, "a socket was gone; it is published again");
                 (self.listener, self.published) = (listener, published);
             }
             Err(error) => tracing::warn!(path, %error, "failed to publish the socket again"),
@@ -59,15 +56,15 @@ impl DirectSocket {
     }
 }
 
-fn bound(path: &Path) -> io::Result<(UnixListener, Published)> {
-    let (socket, published) = publish(path, SocketType::STREAM, SOCKET_MODE)?;
+fn bound(path: &Path, mode: u32) -> io::Result<(UnixListener, Published)> {
+    let (socket, published) = publish(path, SocketType::STREAM, mode)?;
     Ok((
         UnixListener::from_std(StdListener::from(socket))?,
         published,
     ))
 }
 
-impl Accept for DirectSocket {
+impl Accept for PublishedSocket {
     type Io = UnixStream;
 
     async fn accept(&mut self) -> io::Result<UnixStream> {
@@ -92,7 +89,7 @@ mod tests {
     async fn a_socket_that_was_removed_is_published_again_and_a_successors_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.sock");
-        let mut socket = DirectSocket::publish(&path).unwrap();
+        let mut socket = PublishedSocket::publish(&path, 0o600).unwrap();
         std::fs::remove_file(&path).unwrap();
         let accepting = tokio::spawn(async move { socket.accept().await.map(|_| socket) });
         let connected = timeout(Duration::from_secs(10), async {
@@ -103,7 +100,7 @@ mod tests {
         connected.await.unwrap();
         let mut socket = accepting.await.unwrap().unwrap();
 
-        let successor = DirectSocket::publish(&path).unwrap();
+        let successor = PublishedSocket::publish(&path, 0o600).unwrap();
         socket.look();
         drop(socket);
         UnixStream::connect(&path).await.unwrap();

@@ -1,0 +1,95 @@
+//! An agent under its supervisor, as in its container: the supervisor is the first process of a
+//! process namespace.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::agent::Agent;
+use crate::node::Node;
+use crate::wait;
+
+/// How long a supervisor and its worker may take to appear, on a machine that is busy with others.
+const START: Duration = Duration::from_secs(20);
+
+/// A supervisor with its workers. Killed when dropped.
+#[derive(Debug)]
+pub struct Supervised {
+    /// What serves, whichever worker it is; its end is the supervisor's.
+    pub agent: Agent,
+    supervisor: Pid,
+}
+
+impl Supervised {
+    /// Starts a supervisor on `node` with exactly these flags.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(node: &Node, arguments: &[String]) -> anyhow::Result<Self> {
+        let agent = Agent::supervised(node.namespace(), arguments, &node.agent_log())?;
+        let outside = i32::try_from(agent.id())?;
+        let mut supervisor = None;
+        wait::until("there is a supervisor", START, || {
+            supervisor = children(Pid::from_raw(outside)).first().copied();
+            supervisor.is_some()
+        })?;
+        let supervisor = supervisor.context("there is a supervisor")?;
+        Ok(Self { agent, supervisor })
+    }
+
+    /// Starts a supervisor with the flags of the node's agents and further ones, and waits until its
+    /// worker is ready.
+    ///
+    /// # Errors
+    /// When that does not become ready; the error shows its log.
+    pub fn ready(node: &Node, further: &[&str]) -> anyhow::Result<Self> {
+        let mut arguments = node.agent_arguments();
+        arguments.extend(further.iter().map(|&argument| argument.to_owned()));
+        let spawned = Self::spawn(node, &arguments)?;
+        Ok(Self {
+            agent: spawned.agent.ready()?,
+            ..spawned
+        })
+    }
+
+    /// The supervisor's process id.
+    pub fn supervisor(&self) -> Pid {
+        self.supervisor
+    }
+
+    /// The children of the supervisor: the worker, and what nobody has reaped yet.
+    pub fn children(&self) -> Vec<Pid> {
+        children(self.supervisor)
+    }
+
+    /// The worker that runs now.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub fn worker(&self) -> anyhow::Result<Pid> {
+        let mut worker = None;
+        wait::until("there is a worker", START, || {
+            worker = self.children().first().copied();
+            worker.is_some()
+        })?;
+        worker.context("there is a worker")
+    }
+
+    /// Sends a signal to the supervisor.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill(self.supervisor, signal)?)
+    }
+}
+
+/// The children of a process with one thread, in the order of their start.
+pub fn children(of: Pid) -> Vec<Pid> {
+    let listed = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
+    let listed = listed.unwrap_or_default();
+    let ids = listed.split_ascii_whitespace().map(str::parse);
+    ids.filter_map(Result::ok).map(Pid::from_raw).collect()
+}
