@@ -2,12 +2,15 @@
 //!
 //! [`contract`] has the names that Pods, nodes and admins see. It needs neither `std` nor an
 //! allocator, so that `caios-enroll` stays small. Everything behind the feature `server` is the
-//! plumbing of a long-running server, and knows nothing of credentials.
+//! plumbing of a long-running server, and knows nothing of credentials; behind `kubernetes`, that of a
+//! client of the cluster's API.
 
 #![cfg_attr(not(any(test, feature = "server")), no_std)]
 
 #[cfg(feature = "server")]
 pub mod admin;
+#[cfg(feature = "kubernetes")]
+pub mod api;
 #[cfg(feature = "server")]
 pub mod causes;
 #[cfg(feature = "server")]
