@@ -13,18 +13,20 @@ use prometheus::Registry as Series;
 use shared::serve::{Connections, Counters, Limits, serve};
 use shared::telemetry;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::pods::Pods;
-use crate::broker::Broker;
+use crate::broker::{Broker, Refused};
 use crate::cache::Cache;
 use crate::config::{Config, Serve};
 use crate::enrolment::{Intake, Registry};
 use crate::exchange::coreweave::CoreWeave;
 use crate::identity::Verifier;
-use crate::metrics::{AcceptLimit, Delivery, Metrics};
+use crate::metrics::{AcceptLimit, Delivery, ListenerEnd, Metrics};
 use crate::route::Route;
+use crate::watch::Watch;
 use crate::{reap, socket};
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
@@ -32,12 +34,15 @@ use shared::parts::Parts;
 
 /// Connections of probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 64;
+/// Pods that are refused and not told of yet.
+const MAX_REFUSED: usize = 64;
 
 /// The agent, bound and not serving yet.
 pub struct App {
     config: Config,
     metrics: Metrics,
     broker: Arc<Broker<CoreWeave>>,
+    refused: mpsc::Receiver<Refused>,
     route: Route<Broker<CoreWeave>>,
     limits: Limits,
     connections: Connections,
@@ -67,7 +72,12 @@ impl App {
         )?;
         let exchange = CoreWeave::new(config.exchange.clone(), clock.clone(), metrics.clone())?;
         let cache = Cache::new(exchange, config.cache.clone(), clock, metrics.clone());
-        let broker = Arc::new(Broker::new(verifier, cache));
+        let mut broker = Broker::new(verifier, cache);
+        let (told, refused) = mpsc::channel(MAX_REFUSED);
+        if config.watch.is_some() {
+            broker = broker.telling(told);
+        }
+        let broker = Arc::new(broker);
         let route = Route::new(Arc::clone(&broker), metrics.clone());
         let limits = limits(&config.serve);
         let max_connections = affordable(config.serve.max_connections, descriptors);
@@ -98,6 +108,7 @@ impl App {
             config,
             metrics,
             broker,
+            refused,
             route,
             limits,
             connections,
@@ -130,10 +141,34 @@ impl App {
         });
         let (broker, stop) = (Arc::clone(&self.broker), draining.clone());
         let (registry, interval) = (Arc::clone(&self.registry), self.config.poll_interval);
+        let ended = self
+            .metrics
+            .watch
+            .ended
+            .of(ListenerEnd::InterfacesGone)
+            .clone();
         background.spawn("the watch over enrolled Pods", async move {
-            let gone = |pod: &_| broker.cache().forget(pod);
+            let gone = |pod: &_| {
+                ended.inc();
+                broker.cache().forget(pod);
+            };
             reap::run(&registry, interval, gone, stop).await;
         });
+        if let Some(settings) = self.config.watch {
+            let broker = Arc::clone(&self.broker);
+            let gone = move |pod: &_| broker.cache().forget(pod);
+            let (registry, metrics) = (Arc::clone(&self.registry), self.metrics.clone());
+            let watch = Watch::new(
+                settings,
+                registry,
+                self.refused,
+                metrics,
+                Clock::system(),
+                gone,
+            );
+            // Once the drain has begun listeners end without their Pods.
+            background.spawn("the watch of Pods", watch.run(shutdown.clone()));
+        }
         let admin = self.admin;
         let mut admin_limits = self.limits.clone();
         admin_limits.per_listener = ADMIN_CONNECTIONS;

@@ -6,6 +6,7 @@ mod identity;
 mod in_force;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use shared::flags::Problems;
 
 use crate::exchange::settings::Settings as ExchangeSettings;
 use crate::identity::{KeySource, Settings as IdentitySettings};
-use crate::{cache, enrolment};
+use crate::{cache, enrolment, watch as pod_watch};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -43,6 +44,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// How often it is checked whether enrolled Pods are still there.
     pub poll_interval: Duration,
+    /// How this node's Pods are watched; `None` where they are not.
+    pub watch: Option<pod_watch::Settings>,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -66,7 +69,7 @@ pub struct Serve {
 
 impl Config {
     /// Makes settings of flags. `in_cluster` says whether the process runs in a Pod, which decides
-    /// where the issuer's keys come from by default.
+    /// where the issuer's keys come from, and whether Pods are watched, by default.
     ///
     /// # Errors
     /// Everything that is wrong, together.
@@ -83,6 +86,7 @@ impl Config {
             &args.poll_interval,
             Duration::from_secs(1)..=10 * MINUTE,
         );
+        let watch = watch::settings(&args, &keys, in_cluster, &mut problems);
         let log = problems.log(&args.log, args.log_format);
         let exchange = exchange::settings(args, &mut problems);
         problems.or(Self {
@@ -94,6 +98,7 @@ impl Config {
             serve,
             admin_listen,
             poll_interval,
+            watch,
             log,
         })
     }

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use intake::Intake;
 pub use listener::PodListener;
+pub(crate) use registration::Witness;
 pub use registry::Registry;
 
 use crate::error::Error;

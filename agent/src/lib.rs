@@ -24,4 +24,5 @@ pub mod prepare;
 pub mod reap;
 pub mod route;
 pub mod socket;
+pub mod watch;
 pub mod workload;

@@ -15,3 +15,4 @@ mod reinvocation;
 mod schemas;
 mod tutorial;
 mod warned;
+mod watch;
