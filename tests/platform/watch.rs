@@ -228,7 +228,7 @@ fn the_listener_of_a_pod_that_has_ended_ends_as_soon_as_its_interfaces_are_gone(
 }
 
 #[test]
-fn an_api_server_that_is_away_and_comes_back_ends_nothing() {
+fn an_api_server_that_is_away_and_has_lost_a_live_pod_ends_nothing() {
     let cluster = ControlPlane::new().unwrap();
     let watched = Watched::new(&cluster);
     let agent = watched.agent(&["--pod-grace=1s"]);
@@ -248,9 +248,14 @@ fn an_api_server_that_is_away_and_comes_back_ends_nothing() {
     }
     assert_eq!(agent.admin("/readyz").unwrap().status, 200);
 
+    // Restored to an older revision, the API server lists all Pods but this one.
+    let namespace = &watched.fixture.namespace;
+    cluster.lose_pod(namespace, "early").unwrap();
     cluster.start_api_server().unwrap();
     watched.becomes("late", "Running", &late.address.to_string());
-    watched.create("next", "reader", &[]);
+    for name in ["next", "another"] {
+        watched.create(name, "reader", &[]);
+    }
     until(&agent, RECOVERY, PODS, 3);
     assert_eq!(agent.count(LISTENERS), 2);
     for pod in [&early, &late] {
@@ -260,6 +265,10 @@ fn an_api_server_that_is_away_and_comes_back_ends_nothing() {
         assert_eq!(agent.count(&ended(reason)), 0, "{reason}");
     }
     assert_eq!(watched.events(), []);
+    // It ends when its network does.
+    early.remove_interface().unwrap();
+    until(&agent, SOON, LISTENERS, 1);
+    assert_eq!(agent.count(&ended("pod_ended")), 1);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::namespace::Namespace;
 use crate::server::Server;
 use crate::{http, tools};
 
-const ETCD: &str = "127.0.0.1:2379";
+pub(super) const ETCD: &str = "127.0.0.1:2379";
 /// Go's servers insist on a `Host`.
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n";
 const ETCD_PEERS: &str = "http://127.0.0.1:2380";

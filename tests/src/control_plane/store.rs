@@ -1,0 +1,33 @@
+//! What is in etcd, behind the API server's back.
+
+use anyhow::ensure;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use super::ControlPlane;
+use super::programs::ETCD;
+use crate::http;
+
+impl ControlPlane {
+    /// Loses a Pod, as a store does that is restored to a revision before the Pod was made. Nobody is
+    /// told: stop the API server before, and start it again after.
+    ///
+    /// # Errors
+    /// When etcd does not answer, or has no such Pod.
+    pub fn lose_pod(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
+        // The API server's own layout; etcd takes JSON besides gRPC, with keys in base64.
+        let key = STANDARD.encode(format!("/registry/pods/{namespace}/{name}"));
+        let body = json!({ "key": key }).to_string();
+        let request = format!(
+            "POST /v3/kv/deleterange HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer =
+            self.run(async move { http::send(ETCD.parse()?, request.into_bytes()).await })?;
+        let deleted = answer.status == 200 && answer.json()["deleted"] == "1";
+        ensure!(deleted, "etcd answered {} {}", answer.status, answer.body);
+        Ok(())
+    }
+}
