@@ -54,6 +54,8 @@ use crate::workload::PodUid;
 pub const DEFAULT_GRACE: Duration = Duration::from_mins(1);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The status of a watch that cannot go on where it ended.
+const GONE: u16 = 410;
 /// How long until a client is tried again that could not be made: a file is missing or no PEM.
 const RETRY: Duration = Duration::from_secs(30);
 /// What changes together is looked at together.
@@ -193,6 +195,11 @@ impl<G: Fn(&PodUid)> Watch<G> {
     }
 
     fn interrupted(&mut self, error: &watcher::Error) {
+        // What the watch had seen last is too long ago for the API server: all is listed anew.
+        if matches!(error, watcher::Error::WatchError(status) if status.code == GONE) {
+            tracing::debug!(reason = %api::watch_reason(error), "listing this node's Pods anew");
+            return;
+        }
         self.pods.interrupted(Instant::now());
         self.metrics.watch.failures.inc();
         throttled!(

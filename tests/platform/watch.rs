@@ -316,7 +316,8 @@ fn an_injected_pod_without_a_listener_is_counted_and_told_until_it_has_one() {
     assert_eq!(reason, "ListenerLost");
     assert!(note.contains("kubectl delete pod lost"), "{note}");
     enrol(&pod);
-    until(&agent, SOON, WITHOUT_LISTENER, 0);
+    // Of that the API server knows nothing.
+    until(&agent, SOON + SOON, WITHOUT_LISTENER, 0);
 }
 
 #[test]

@@ -26,7 +26,11 @@ impl ControlPlane {
         );
         let answer =
             self.run(async move { http::send(ETCD.parse()?, request.into_bytes()).await })?;
-        let deleted = answer.status == 200 && answer.json()["deleted"] == "1";
+        let deleted = answer.status == 200
+            && answer
+                .json()
+                .get("deleted")
+                .is_some_and(|count| count == "1");
         ensure!(deleted, "etcd answered {} {}", answer.status, answer.body);
         Ok(())
     }
