@@ -3,7 +3,7 @@
 //!
 //! It ends the listeners of Pods that have ended as soon as their interfaces are gone too, takes
 //! listeners that are not where their Pod is, and says on the Pod, as an Event, and in metrics what
-//! a Pod lacks. [`look`] has every decision.
+//! a Pod lacks. `look` has every decision.
 //!
 //! Nothing depends on it: while the API server is away, or never was there, the agent serves,
 //! renews, enrols and [reaps](crate::reap) as ever, and this watch concludes nothing.

@@ -9,7 +9,7 @@ use crate::namespace::Namespace;
 use crate::server::Server;
 use crate::{http, tools};
 
-pub(super) const ETCD: &str = "127.0.0.1:2379";
+const ETCD: &str = "127.0.0.1:2379";
 /// Go's servers insist on a `Host`.
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n";
 const ETCD_PEERS: &str = "http://127.0.0.1:2380";
@@ -33,6 +33,16 @@ pub(super) fn etcd(network: &Namespace, directory: &Path) -> anyhow::Result<Serv
         network.run(asked).is_ok_and(|answer| answer.status == 200)
     })?;
     Ok(server)
+}
+
+/// Asks etcd, which takes JSON besides gRPC.
+pub(super) async fn ask_etcd(path: &str, body: String) -> anyhow::Result<http::Answer> {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    http::send(ETCD.parse()?, request.into_bytes()).await
 }
 
 /// Starts kube-apiserver, and waits for nothing.

@@ -6,8 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::ControlPlane;
-use super::programs::ETCD;
-use crate::http;
+use super::programs::ask_etcd;
 
 impl ControlPlane {
     /// Loses a Pod, as a store does that is restored to a revision before the Pod was made. Nobody is
@@ -16,16 +15,10 @@ impl ControlPlane {
     /// # Errors
     /// When etcd does not answer, or has no such Pod.
     pub fn lose_pod(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
-        // The API server's own layout; etcd takes JSON besides gRPC, with keys in base64.
+        // The API server's own layout.
         let key = STANDARD.encode(format!("/registry/pods/{namespace}/{name}"));
         let body = json!({ "key": key }).to_string();
-        let request = format!(
-            "POST /v3/kv/deleterange HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let answer =
-            self.run(async move { http::send(ETCD.parse()?, request.into_bytes()).await })?;
+        let answer = self.run(ask_etcd("/v3/kv/deleterange", body))?;
         let deleted = answer.status == 200
             && answer
                 .json()
