@@ -14,6 +14,7 @@ use prometheus::Registry as Series;
 use shared::serve::{Connections, Counters, Limits, serve};
 use shared::telemetry;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -25,12 +26,13 @@ use crate::enrolment::{Intake, Registry};
 use crate::exchange::coreweave::CoreWeave;
 use crate::identity::Verifier;
 use crate::link::{Link, Standing};
-use crate::metrics::{AcceptLimit, Delivery, Metrics};
+use crate::metrics::{AcceptLimit, Delivery, ListenerEnd, Metrics};
 use crate::published::PublishedSocket;
-use crate::reap;
 use crate::route::Route;
 use crate::status::{Ledger, Reporter, StatusSocket};
-use crate::supervise;
+use crate::watch::Watch;
+use crate::workload::PodUid;
+use crate::{reap, supervise};
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
 use shared::parts::Parts;
@@ -44,12 +46,18 @@ const SAVE_TIMEOUT: Duration = Duration::from_secs(8);
 const PUBLIC_MODE: u32 = 0o666;
 /// Connections of probes and scrapers.
 const ADMIN_CONNECTIONS: usize = 64;
+/// Pods that are refused and not told of yet.
+const MAX_REFUSED: usize = 64;
+
+/// Takes a Pod that has ended out of memory.
+type Forget = Box<dyn Fn(&PodUid) + Send + Sync>;
 
 /// The agent, built and not serving yet.
 pub struct App {
     config: Config,
     metrics: Metrics,
     broker: Arc<Broker<CoreWeave>>,
+    watch: Option<Watch<Forget>>,
     route: Route<Broker<CoreWeave>>,
     limits: Limits,
     connections: Connections,
@@ -83,7 +91,12 @@ impl App {
         let ledger = Ledger::new(clock.clone());
         let policy = config.cache.clone();
         let cache = Cache::new(exchange, policy, clock.clone(), metrics.clone());
-        let broker = Arc::new(Broker::new(verifier, cache));
+        let mut broker = Broker::new(verifier, cache);
+        let (told, refused) = mpsc::channel(MAX_REFUSED);
+        if config.watch.is_some() {
+            broker = broker.telling(told);
+        }
+        let broker = Arc::new(broker);
         let route =
             Route::new(Arc::clone(&broker), metrics.clone()).remembering(Arc::clone(&ledger));
         let limits = limits(&config.serve);
@@ -110,6 +123,18 @@ impl App {
             Arc::clone(&registry),
         )
         .context("failed to look at the agent's own network namespace")?;
+        let watch = config.watch.clone().map(|settings| {
+            let (forgets, registry) = (Arc::clone(&broker), Arc::clone(&registry));
+            let gone: Forget = Box::new(move |pod| forgets.cache().forget(pod));
+            Watch::new(
+                settings,
+                registry,
+                refused,
+                metrics.clone(),
+                clock.clone(),
+                gone,
+            )
+        });
         let link = config.keeper.clone().map(|settings| {
             let (registry, memory) = (Arc::clone(&registry), Arc::clone(&broker));
             Link::new(settings, intake.clone(), registry, memory, metrics.clone())
@@ -130,6 +155,7 @@ impl App {
             config,
             metrics,
             broker,
+            watch,
             route,
             limits,
             connections,
@@ -150,11 +176,15 @@ impl App {
     /// # Errors
     /// When a socket cannot be published, or a part that should run for ever has ended: the process
     /// must not go on without it.
-    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         // Whatever answers requests in flight goes on while they drain.
         let draining = CancellationToken::new();
         let _end_background = draining.clone().drop_guard();
         let mut background = self.background(&draining);
+        if let Some(watch) = self.watch.take() {
+            // Once the end has begun listeners end without their Pods.
+            background.spawn("the watch of Pods", watch.run(shutdown.clone()));
+        }
         let mut serving = Parts::default();
         let (standing, unlink) = (
             self.link.as_ref().map(Link::standing),
@@ -263,8 +293,17 @@ impl App {
         });
         let (broker, stop) = (Arc::clone(&self.broker), draining.clone());
         let (registry, interval) = (Arc::clone(&self.registry), self.config.poll_interval);
+        let ended = self
+            .metrics
+            .watch
+            .ended
+            .of(ListenerEnd::InterfacesGone)
+            .clone();
         background.spawn("the watch over enrolled Pods", async move {
-            let gone = |pod: &_| broker.cache().forget(pod);
+            let gone = |pod: &_| {
+                ended.inc();
+                broker.cache().forget(pod);
+            };
             reap::run(&registry, interval, gone, stop).await;
         });
         background

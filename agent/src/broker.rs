@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::cache::Cache;
+use tokio::sync::mpsc;
+
+use crate::cache::{Cache, Served};
 use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::exchange::Exchange;
@@ -13,18 +15,40 @@ use crate::link::{Memory, SavedMemory};
 use crate::metrics::Outcome;
 use crate::route::Authority;
 use crate::snapshot;
-use crate::workload::{PodUid, Workload};
+use crate::workload::{Pod, PodUid, Workload};
 
 /// Verifies who asks, and has their credentials.
 pub struct Broker<E: Exchange> {
     verifier: Verifier,
     cache: Cache<E>,
+    refused: Option<mpsc::Sender<Refused>>,
+}
+
+/// A Pod whose identity gets no credentials.
+#[derive(Debug)]
+pub struct Refused {
+    /// The Pod that asked.
+    pub pod: Pod,
+    /// What the issuer said and what to do about it; no secret.
+    pub message: String,
 }
 
 impl<E: Exchange> Broker<E> {
     /// Puts the two together.
     pub const fn new(verifier: Verifier, cache: Cache<E>) -> Self {
-        Self { verifier, cache }
+        Self {
+            verifier,
+            cache,
+            refused: None,
+        }
+    }
+
+    /// Tells `refused` of every request that the issuer's refusal answers. One that finds the channel
+    /// full is not told: they come again and again.
+    #[must_use]
+    pub fn telling(mut self, refused: mpsc::Sender<Refused>) -> Self {
+        self.refused = Some(refused);
+        self
     }
 
     /// Who asks.
@@ -45,7 +69,21 @@ impl<E: Exchange> Broker<E> {
     /// # Cancel safety
     /// Safe: the exchange goes on.
     pub async fn first_exchange(&self, workload: &Arc<Workload>) -> Result<(), Error> {
-        self.cache.credentials(workload).await.map(|_served| ())
+        self.served(workload).await.map(|_served| ())
+    }
+
+    async fn served(&self, workload: &Arc<Workload>) -> Result<Served, Error> {
+        let served = self.cache.credentials(workload).await;
+        if let (Err(Error::Forbidden(message)), Some(refused)) = (&served, &self.refused) {
+            // The message is copied for a place in the channel alone.
+            if let Ok(place) = refused.try_reserve() {
+                place.send(Refused {
+                    pod: workload.pod.clone(),
+                    message: message.clone(),
+                });
+            }
+        }
+        served
     }
 }
 
@@ -92,7 +130,7 @@ impl<E: Exchange> Authority for Broker<E> {
         listener: Option<&PodUid>,
     ) -> Result<(Credentials, Outcome), Error> {
         let workload = self.verifier.verify(authorization, listener).await?;
-        let served = self.cache.credentials(&workload).await?;
+        let served = self.served(&workload).await?;
         Ok((served.credentials, served.outcome))
     }
 }

@@ -6,6 +6,7 @@ mod identity;
 mod in_force;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use shared::flags::Problems;
 
 use crate::exchange::settings::Settings as ExchangeSettings;
 use crate::identity::{KeySource, Settings as IdentitySettings};
-use crate::{cache, enrolment, link};
+use crate::{cache, enrolment, link, watch as pod_watch};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -47,6 +48,8 @@ pub struct Config {
     pub admin_socket: PathBuf,
     /// How often it is checked whether enrolled Pods are still there.
     pub poll_interval: Duration,
+    /// How this node's Pods are watched; `None` where they are not.
+    pub watch: Option<pod_watch::Settings>,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -72,7 +75,7 @@ pub struct Serve {
 
 impl Config {
     /// Makes settings of flags. `in_cluster` says whether the process runs in a Pod, which decides
-    /// where the issuer's keys come from by default.
+    /// where the issuer's keys come from, and whether Pods are watched, by default.
     ///
     /// # Errors
     /// Everything that is wrong, together.
@@ -91,6 +94,7 @@ impl Config {
             Duration::from_secs(1)..=10 * MINUTE,
         );
         let admin_socket = args.private_directory.join(shared::contract::ADMIN_SOCKET);
+        let watch = watch::settings(&args, &keys, in_cluster, &mut problems);
         let log = problems.log(&args.log, args.log_format);
         let exchange = exchange::settings(args, &mut problems);
         problems.or(Self {
@@ -104,6 +108,7 @@ impl Config {
             admin_listen,
             admin_socket,
             poll_interval,
+            watch,
             log,
         })
     }

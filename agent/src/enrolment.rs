@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use intake::{Door, Intake};
 pub use listener::PodListener;
+pub(crate) use registration::Witness;
 pub use registry::Registry;
 
 pub(crate) use adopt::Adopted;

@@ -29,4 +29,5 @@ pub mod route;
 pub mod snapshot;
 pub mod status;
 pub mod supervise;
+pub mod watch;
 pub mod workload;

@@ -5,15 +5,17 @@
 
 mod exchange;
 mod labels;
+mod watch;
 
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
 use shared::metrics::{Counters, Factory, Gauges, Histograms};
 
 pub use exchange::ExchangeCounters;
 pub use labels::{
-    AcceptLimit, Delivery, EnrolmentOutcome, ExchangeOutcome, JwksOutcome, Method, Outcome,
-    RenewalOutcome, TokenOutcome,
+    AcceptLimit, Delivery, EnrolmentOutcome, EventOutcome, ExchangeOutcome, JwksOutcome,
+    ListenerEnd, Method, Outcome, RenewalOutcome, TokenOutcome,
 };
+pub use watch::WatchMetrics;
 
 /// Memory hits take some 10 µs; a held request up to the hold limit of some seconds.
 const REQUEST_BUCKETS: &[f64] = &[
@@ -68,6 +70,8 @@ pub struct Metrics {
     pub enrolments: Counters<EnrolmentOutcome>,
     /// Seconds from an enrolment's message to its answer.
     pub enrolment_duration: Histogram,
+    /// What the watch of Pods counts.
+    pub watch: WatchMetrics,
     /// Open connections of workloads.
     pub connections: IntGauge,
     /// How often a listener had to stop accepting because a limit was reached.
@@ -149,6 +153,7 @@ impl Metrics {
                 "Seconds from an enrolment's message to its answer.",
                 ENROLMENT_BUCKETS,
             )?,
+            watch: WatchMetrics::new(&make)?,
             connections: make.gauge("connections", "Open connections of workloads.")?,
             accept_pauses: make.counters(
                 "accept_pauses_total",

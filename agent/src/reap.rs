@@ -6,8 +6,9 @@
 //! API.
 //!
 //! What shows is `eth0`, as container runtimes call a Pod's interface, and any interface with an
-//! IPv4 address. A Pod that had neither when it enrolled is never taken for gone: its listener
-//! lives until the Pod enrols from a new sandbox or the agent ends.
+//! IPv4 address. A Pod that had neither when it enrolled is never taken for gone here: its listener
+//! lives until the Pod enrols from a new sandbox, the agent ends, or [`watch`](crate::watch) has missed
+//! the Pod for long enough.
 
 use std::time::Duration;
 

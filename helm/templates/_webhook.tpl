@@ -1,3 +1,8 @@
+{{/* The namespaces that the webhooks leave alone, as JSON. */}}
+{{- define "caios.excludedNamespaces" -}}
+{{ concat (list "kube-system" .Release.Namespace) .Values.injector.excludedNamespaces | uniq | toJson }}
+{{- end }}
+
 {{/* What both entries share; dict root, path. `caBundle` is rendered for a given Secret alone: the
 injector or cert-manager writes it otherwise, and Helm leaves alone what it does not render. */}}
 {{- define "caios.webhook" -}}
@@ -30,7 +35,7 @@ namespaceSelector:
     # The cluster and the injector itself must be able to start without the injector.
     - key: kubernetes.io/metadata.name
       operator: NotIn
-      values: {{ concat (list "kube-system" .root.Release.Namespace) $v.injector.excludedNamespaces | uniq | toJson }}
+      values: {{ include "caios.excludedNamespaces" .root }}
 matchConditions:
   # Mirror Pods run already, from a file of their node; changing one would only make it differ.
   - name: not-a-mirror-pod

@@ -1,22 +1,13 @@
-//! The cluster's API: the client, and its errors in words that hold no object.
+//! The cluster's API: the client, and what every use of it shares.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::config::KubeConfigOptions;
-use kube::runtime::watcher;
 use kube::{Client, Config};
-use shared::causes::causes;
-use tokio::time::timeout;
-
-/// How long one watch lasts, in seconds, before the next one goes on where it ended. An API server
-/// that vanishes with its node closes no connection: for so long, and 5 s, nothing is seen of what
-/// changes meanwhile.
-pub const WATCH_SECONDS: u32 = 60;
+pub use shared::api::{WATCH_SECONDS, is_answer, is_conflict, reason, watch_reason, written};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long one write may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes a client for the cluster that the process runs in, or else for the one that `KUBECONFIG`
 /// names. Does not connect yet.
@@ -35,62 +26,4 @@ pub async fn client() -> anyhow::Result<Client> {
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     Client::try_from(config).context("failed to build the API client")
-}
-
-/// Waits 10 s for a write: without an end, an API server that vanishes with its node would hold up
-/// its writer for as long as the kernel keeps the connection.
-///
-/// # Errors
-/// Those of the write, and [`kube::Error::Service`] once the time is over. The write may have
-/// happened then.
-pub async fn written<T>(write: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    timeout(WRITE_TIMEOUT, write)
-        .await
-        .unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
-}
-
-/// What went wrong, with the API server's own words where it has said some.
-pub fn reason(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("{} (HTTP {})", status.message, status.code),
-        error => causes(error),
-    }
-}
-
-/// What went wrong in a watch.
-pub fn watch_reason(error: &watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => reason(error),
-        watcher::Error::WatchError(status) => format!("{} (HTTP {})", status.message, status.code),
-        error @ watcher::Error::NoResourceVersion => causes(error),
-    }
-}
-
-/// Whether the API server has refused a patch because the object is not as it was read.
-pub fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409)
-}
-
-/// Whether the API server itself has said no; not so when the question or its answer got lost.
-pub const fn is_answer(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(_))
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::Instant;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_write_that_is_not_answered_ends_after_ten_seconds() {
-        let started = Instant::now();
-        let error = written(std::future::pending::<kube::Result<()>>()).await;
-        assert_eq!(started.elapsed(), Duration::from_secs(10));
-        let reason = reason(&error.unwrap_err());
-        assert!(reason.contains("deadline has elapsed"), "{reason}");
-        written(std::future::ready(Ok(()))).await.unwrap();
-    }
 }

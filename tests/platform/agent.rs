@@ -13,19 +13,19 @@ use tests::pod::{Identity, Pod};
 use tests::wait;
 
 /// A node of a cluster, with the agent's ServiceAccount and a namespace for Pods.
-struct Fixture<'a> {
-    cluster: &'a ControlPlane,
-    node: Node,
+pub(super) struct Fixture<'a> {
+    pub(super) cluster: &'a ControlPlane,
+    pub(super) node: Node,
     /// Where the agent itself runs.
-    release: String,
+    pub(super) release: String,
     /// Its ServiceAccount, as the kubelet mounts it.
-    own: PathBuf,
+    pub(super) own: PathBuf,
     /// Where the Pods run.
-    namespace: String,
+    pub(super) namespace: String,
 }
 
 impl<'a> Fixture<'a> {
-    fn new(cluster: &'a ControlPlane) -> Self {
+    pub(super) fn new(cluster: &'a ControlPlane) -> Self {
         let release = cluster.namespace("caios", &[]).unwrap();
         cluster
             .service_account(&release, "caios-agent", &[])
@@ -65,7 +65,7 @@ impl<'a> Fixture<'a> {
     }
 
     /// The Pod on this node, whatever its token says.
-    fn placed(&self, name: &str, token: &str) -> Pod {
+    pub(super) fn placed(&self, name: &str, token: &str) -> Pod {
         let identity = Identity {
             namespace: self.namespace.clone(),
             service_account: "reader".to_owned(),
@@ -73,6 +73,12 @@ impl<'a> Fixture<'a> {
             uid: String::new(),
         };
         self.node.cluster_pod(identity, token).unwrap()
+    }
+
+    /// What CoreWeave calls one of its ServiceAccounts.
+    pub(super) fn principal(&self, service_account: &str) -> String {
+        let namespace = &self.namespace;
+        format!("role/{ISSUER}:system:serviceaccount:{namespace}:{service_account}")
     }
 
     /// What the API server answers to the agent's own token.
@@ -85,7 +91,7 @@ impl<'a> Fixture<'a> {
     }
 }
 
-fn enrol(pod: &Pod) {
+pub(super) fn enrol(pod: &Pod) {
     let output = pod.enroll("30s").unwrap();
     assert!(
         output.status.success(),

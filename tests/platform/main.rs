@@ -16,3 +16,4 @@ mod reinvocation;
 mod schemas;
 mod tutorial;
 mod warned;
+mod watch;

@@ -14,6 +14,7 @@ mod metrics;
 mod objects;
 mod place;
 mod programs;
+mod store;
 
 pub use answer::Answer;
 pub use commands::Helm;

@@ -33,7 +33,8 @@ impl<E: Exchange> Enroller for Pods<E> {
         self.broker.first_exchange(workload).await
     }
 
-    /// Nobody tells this agent the Pods' addresses: it has no watch on them.
+    /// None: what the watch of Pods knows is older than a Pod's new sandbox, and stays so while the
+    /// API server is away. [`crate::watch`] compares them later, when both sides have spoken.
     fn addresses(&self, _pod: &PodUid) -> Vec<IpAddr> {
         Vec::new()
     }

@@ -133,7 +133,7 @@ pub struct RunArgs {
         help_heading = "Identity"
     )]
     pub issuer_ca_file: Option<PathBuf>,
-    /// API server, for `--keys-from api-server`.
+    /// API server, for `--keys-from api-server` and for `--watch-pods`.
     #[arg(
         long,
         env = "CAIOS_AGENT_API_SERVER_URL",
@@ -250,6 +250,26 @@ pub struct RunArgs {
     /// How often it is checked whether enrolled Pods are still there; 1s to 10m.
     #[arg(long, env = "CAIOS_AGENT_POLL_INTERVAL", value_name = "DURATION", default_value = "30s", value_parser = duration(), help_heading = "Enrolment")]
     pub poll_interval: Flag<Duration>,
+
+    /// Whether to watch the Pods of this node at the API server: `true` or `false`. By default they
+    /// are watched inside a cluster where `--node-name` is given.
+    #[arg(long, env = "CAIOS_AGENT_WATCH_PODS", value_name = "BOOL", value_parser = parsed::<bool>(), help_heading = "Pods")]
+    pub watch_pods: Option<Flag<bool>>,
+    /// Whether to say on a Pod, as an Event, what is wrong with it: `true` or `false`.
+    #[arg(long, env = "CAIOS_AGENT_EVENTS", value_name = "BOOL", default_value = "true", value_parser = parsed::<bool>(), help_heading = "Pods")]
+    pub events: Flag<bool>,
+    /// Namespace whose Pods the injector leaves alone; may be repeated.
+    #[arg(
+        long = "excluded-namespace",
+        env = "CAIOS_AGENT_EXCLUDED_NAMESPACES",
+        value_name = "NAMESPACE",
+        value_delimiter = ',',
+        help_heading = "Pods"
+    )]
+    pub excluded_namespaces: Vec<String>,
+    /// How long the API server and the node may differ about a Pod before it counts; 1s to 10m.
+    #[arg(long, env = "CAIOS_AGENT_POD_GRACE", value_name = "DURATION", default_value = "60s", value_parser = duration(), help_heading = "Pods")]
+    pub pod_grace: Flag<Duration>,
 
     /// Form of the log.
     #[arg(

@@ -59,6 +59,7 @@ fn every_number_has_a_range_and_both_its_ends_are_accepted() {
         ("--exchange-connect-timeout", "99ms", "100ms", "30s", "31s"),
         ("--exchange-timeout", "499ms", "500ms", "60s", "61s"),
         ("--clock-skew", "", "0s", "5m", "301s"),
+        ("--pod-grace", "999ms", "1s", "10m", "601s"),
         ("--max-remembered-tokens", "15", "16", "1000000", "1000001"),
         ("--hold-limit", "999ms", "1s", "60s", "61s"),
         ("--min-remaining", "", "0s", "6h", "361m"),
@@ -177,4 +178,41 @@ fn keys_come_from_what_is_given_and_else_from_where_the_process_runs() {
         let error = keys(wrong, false).unwrap_err().to_string();
         assert_eq!(error.lines().count(), 1, "{wrong}: {error}");
     }
+}
+
+#[test]
+fn pods_are_watched_in_a_cluster_where_the_node_is_known_unless_it_is_switched_off() {
+    let watch = |flags: &str, in_cluster| {
+        let config = Config::new(parse(flags), in_cluster).unwrap();
+        config.watch.map(|watch| (watch.node, watch.events))
+    };
+    let here = "--org-id o --node-name node-a";
+    let outside = format!("{here} --issuer https://issuer.example");
+    let on = Some(("node-a".to_owned(), true));
+    assert_eq!(watch(here, true), on);
+    assert_eq!(watch("--org-id o", true), None);
+    assert_eq!(watch(&format!("{here} --watch-pods false"), true), None);
+    assert_eq!(watch(&outside, false), None);
+    assert_eq!(watch(&format!("{outside} --watch-pods true"), false), on);
+    let silent = watch(&format!("{here} --events false"), true);
+    assert_eq!(silent, Some(("node-a".to_owned(), false)));
+
+    let found = problems("--org-id o --watch-pods true");
+    assert!(
+        found.len() == 1 && found[0].contains("`--node-name`"),
+        "{found:?}"
+    );
+    let found = problems("--org-id o --watch-pods yes --api-server-url ftp://a");
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn what_a_url_of_the_api_server_may_hide_is_not_shown() {
+    let flags = "--org-id o --node-name n --api-server-url https://user:canary@api.example";
+    let config = Config::new(parse(flags), true).unwrap();
+    let shown = format!("{config:?}");
+    assert!(
+        shown.contains("api.example") && !shown.contains("canary"),
+        "{shown}"
+    );
 }

@@ -67,6 +67,14 @@ pub(super) fn check_untampered(socket: BorrowedFd<'_>) -> Result<(), Problem> {
 /// What container runtimes call the interface of a Pod, whatever addresses it has.
 pub(in crate::enrolment) const POD_INTERFACE: &str = "eth0";
 
+/// The IPv4 addresses in the network namespace of `socket`, without those of loopback; none where
+/// they cannot be read.
+pub(super) fn addresses(socket: BorrowedFd<'_>) -> Vec<IpAddr> {
+    let listed = sockopt::ipv4_interfaces(socket).unwrap_or_default();
+    let addresses = listed.into_iter().map(|(_, address)| address);
+    addresses.filter(|address| !address.is_loopback()).collect()
+}
+
 /// Identifies a network namespace; `None` on kernels before 5.14.
 pub(super) type Cookie = Option<u64>;
 

@@ -1,5 +1,6 @@
 //! An enrolled Pod, and the witness of its life.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::about::About;
-use super::descriptor::{Cookie, POD_INTERFACE};
+use super::descriptor::{Cookie, POD_INTERFACE, addresses};
 
 /// A Pod whose listeners are served until this is dropped.
 #[derive(Debug)]
@@ -93,6 +94,12 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
+    /// The IPv4 addresses that the Pod's network namespace has now, without those of loopback;
+    /// none where they cannot be read.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        addresses(self.socket.as_fd())
+    }
+
     /// Whether the Pod's interfaces have left its network namespace: it had some, all are absent
     /// for sure, and no other has been made in their place.
     pub(crate) fn is_gone(&self) -> bool {

@@ -124,3 +124,28 @@ label! {
         Listener => "listener",
     }
 }
+
+label! {
+    /// Why a Pod's listener was ended.
+    pub ListenerEnd = "reason" {
+        /// The Pod's interfaces have left its network namespace.
+        InterfacesGone => "interfaces_gone",
+        /// The API server says that the Pod has ended, and its interfaces do not say otherwise.
+        PodEnded => "pod_ended",
+        /// It was in a network namespace with none of the Pod's addresses.
+        Misplaced => "misplaced",
+    }
+}
+
+label! {
+    /// What became of an Event.
+    pub EventOutcome = "outcome" {
+        /// The API server has it.
+        Created => "created",
+        /// The API server had it: another agent of the node has said it, or this one before it
+        /// started anew.
+        Known => "known",
+        /// The API server refused it, or was away.
+        Failed => "failed",
+    }
+}

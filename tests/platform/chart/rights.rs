@@ -49,6 +49,13 @@ fn each_serviceaccount_has_the_rights_that_it_uses_and_no_others() {
         "--set=injector.certificate.secret.caBundle=-----BEGIN CERTIFICATE-----",
     ];
     let agent = rights(cluster, "caios-agent");
+    let agent_with = |values: &str| {
+        let upgrade = ["upgrade", RELEASE, &chart, "--set", LEAST, "--set", values];
+        helm(cluster, Helm::V4, &upgrade);
+        rights(cluster, "caios-agent")
+    };
+    let silent = agent_with("agent.events=false");
+    let blind = agent_with("agent.watchPods=false");
     let injector = rights(cluster, "caios-injector");
     let secret = [
         "get",
@@ -75,7 +82,19 @@ fn each_serviceaccount_has_the_rights_that_it_uses_and_no_others() {
     helm(cluster, Helm::V4, &["uninstall", RELEASE]);
 
     // Every ServiceAccount may read the issuer's keys on this cluster, as on most.
-    assert_eq!(agent, BTreeSet::new());
+    let expected = [
+        "events.events.k8s.io [] [] [create]",
+        "pods [] [] [list watch]",
+        "serviceaccounts [] [] [get]",
+    ];
+    assert_eq!(agent, expected.map(str::to_owned).into());
+    assert_eq!(
+        silent,
+        ["pods [] [] [list watch]", "serviceaccounts [] [] [get]"]
+            .map(str::to_owned)
+            .into()
+    );
+    assert_eq!(blind, BTreeSet::new());
     let expected = [
         "mutatingwebhookconfigurations.admissionregistration.k8s.io [] [caios-injector] [get list watch patch]",
         "namespaces [] [] [get list watch]",

@@ -35,6 +35,16 @@ pub(super) fn etcd(network: &Namespace, directory: &Path) -> anyhow::Result<Serv
     Ok(server)
 }
 
+/// Asks etcd, which takes JSON besides gRPC.
+pub(super) async fn ask_etcd(path: &str, body: String) -> anyhow::Result<http::Answer> {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    http::send(ETCD.parse()?, request.into_bytes()).await
+}
+
 /// Starts kube-apiserver, and waits for nothing.
 ///
 /// Its admission is what every cluster has by default, with `NodeRestriction`.

@@ -1,0 +1,345 @@
+//! What is read of a Pod, and what is kept of it. The rest of a Pod, its environment among it, is
+//! skipped where it arrives.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use shared::contract::{AGENT_VOLUME, ENROLL_CONTAINER, RELAY_CONTAINER, TOKEN_VOLUME};
+
+use crate::workload::{Pod, PodUid};
+
+/// A Pod as the API server shows it, without what nobody here asks about.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Shown")]
+pub(super) struct Object {
+    metadata: ObjectMeta,
+    /// The node that it is bound to.
+    pub(super) node: String,
+    /// What is kept.
+    pub(super) seen: Seen,
+}
+
+/// What is kept of a Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) pod: Pod,
+    pub(super) stage: Stage,
+    pub(super) injection: Injection,
+    pub(super) wish: Wish,
+    /// It shares the network namespace of the node.
+    pub(super) host_network: bool,
+    /// Somebody has deleted it, and it is being ended.
+    pub(super) is_ending: bool,
+    /// Those of its present sandbox, once the kubelet has told them.
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+/// How far a Pod is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Not all of its init containers have ended.
+    Starting,
+    /// Its init containers have ended.
+    Running,
+    /// All of its containers have ended for good.
+    Finished,
+}
+
+/// How the injector has connected a Pod, told by the names that it gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Injection {
+    /// Not at all.
+    Absent,
+    /// By a listener that its init container hands over.
+    Listener,
+    /// By a relay of its own, or by the shared socket.
+    Socket,
+}
+
+/// What a Pod itself says about being injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Yes, by its label.
+    Asks,
+    /// No; or nobody could inject it, because it is the mirror of a file on the node.
+    Declines,
+    /// Nothing: its `ServiceAccount` decides.
+    Silent,
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    uid: String,
+    resource_version: Option<String>,
+    deletion_timestamp: Option<IgnoredAny>,
+    annotations: Option<Annotations>,
+    labels: Option<Labels>,
+}
+
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "caios.coreweave.com/inject")]
+    inject: Option<String>,
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    mirror: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Labels {
+    #[serde(rename = "caios.coreweave.com/inject")]
+    inject: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default)]
+    node_name: String,
+    service_account_name: Option<String>,
+    #[serde(default)]
+    host_network: bool,
+    #[serde(default)]
+    init_containers: Vec<Named>,
+    #[serde(default)]
+    volumes: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Status {
+    phase: Option<String>,
+    #[serde(default, rename = "podIPs")]
+    addresses: Vec<Address>,
+}
+
+#[derive(Deserialize)]
+struct Address {
+    #[serde(default)]
+    ip: String,
+}
+
+impl From<Shown> for Object {
+    fn from(shown: Shown) -> Self {
+        let Shown {
+            metadata,
+            spec,
+            status,
+        } = shown;
+        let addresses = status.addresses.iter();
+        let seen = Seen {
+            stage: stage(status.phase.as_deref()),
+            injection: injection(&spec),
+            wish: wish(&metadata),
+            host_network: spec.host_network,
+            is_ending: metadata.deletion_timestamp.is_some(),
+            addresses: addresses.filter_map(|it| it.ip.parse().ok()).collect(),
+            pod: Pod {
+                uid: PodUid::new(&metadata.uid),
+                name: metadata.name.clone(),
+                namespace: metadata.namespace.clone(),
+                service_account: spec
+                    .service_account_name
+                    .filter(|name| !name.is_empty())
+                    .unwrap_or_else(|| "default".to_owned()),
+            },
+        };
+        Self {
+            metadata: ObjectMeta {
+                name: Some(metadata.name),
+                namespace: Some(metadata.namespace),
+                uid: Some(metadata.uid),
+                resource_version: metadata.resource_version,
+                ..ObjectMeta::default()
+            },
+            node: spec.node_name,
+            seen,
+        }
+    }
+}
+
+fn stage(phase: Option<&str>) -> Stage {
+    match phase {
+        Some("Running") => Stage::Running,
+        Some("Succeeded" | "Failed") => Stage::Finished,
+        _ => Stage::Starting,
+    }
+}
+
+fn injection(spec: &Spec) -> Injection {
+    let has = |list: &[Named], name: &str| list.iter().any(|it| it.name == name);
+    if has(&spec.init_containers, ENROLL_CONTAINER) {
+        Injection::Listener
+    } else if has(&spec.init_containers, RELAY_CONTAINER)
+        || [TOKEN_VOLUME, AGENT_VOLUME]
+            .iter()
+            .all(|volume| has(&spec.volumes, volume))
+    {
+        Injection::Socket
+    } else {
+        Injection::Absent
+    }
+}
+
+fn wish(metadata: &Metadata) -> Wish {
+    let annotations = metadata.annotations.as_ref();
+    let by_annotation = annotations.and_then(|it| it.inject.as_deref());
+    let by_label = metadata.labels.as_ref().and_then(|it| it.inject.as_deref());
+    let is_mirror = annotations.is_some_and(|it| it.mirror.is_some());
+    let says = |given: Option<&str>, word: &str| given.is_some_and(|it| it.trim() == word);
+    if is_mirror || says(by_annotation, "false") || says(by_label, "false") {
+        Wish::Declines
+    } else if says(by_label, "true") {
+        Wish::Asks
+    } else {
+        Wish::Silent
+    }
+}
+
+impl Resource for Object {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "Pod".into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "pods".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use shared::contract::{ANNOTATION_PREFIX, REQUIRED_LABEL};
+
+    use super::*;
+
+    fn seen(pod: Value) -> Seen {
+        serde_json::from_value::<Object>(pod).unwrap().seen
+    }
+
+    fn injected(delivery: &Value) -> Injection {
+        seen(json!({"metadata": {}, "spec": delivery})).injection
+    }
+
+    #[test]
+    fn of_a_pod_with_everything_the_little_is_kept_that_is_asked_about() {
+        let object: Object = serde_json::from_value(json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": "app", "namespace": "research", "uid": "u-1", "resourceVersion": "7",
+                "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "canary"},
+                "managedFields": [{"manager": "canary"}],
+            },
+            "spec": {
+                "nodeName": "node-a",
+                "serviceAccountName": "reader",
+                "initContainers": [{"name": "caios-enroll", "env": [{"name": "A", "value": "canary"}]}],
+                "containers": [{"name": "main", "env": [{"name": "A", "value": "canary"}]}],
+            },
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.1.2.3"}, {"ip": "fd00::3"}]},
+        }))
+        .unwrap();
+        assert!(!format!("{object:?}").contains("canary"));
+        assert_eq!(object.meta().resource_version.as_deref(), Some("7"));
+        assert_eq!(object.node, "node-a");
+        let seen = object.seen;
+        assert_eq!(seen.pod.service_account, "reader");
+        assert_eq!(seen.pod.uid.as_str(), "u-1");
+        assert_eq!(
+            (seen.stage, seen.injection),
+            (Stage::Running, Injection::Listener)
+        );
+        assert!(seen.is_ending && !seen.host_network);
+        let addresses = ["10.1.2.3", "fd00::3"].map(|it| it.parse::<IpAddr>().unwrap());
+        assert_eq!(seen.addresses, addresses);
+    }
+
+    #[test]
+    fn each_delivery_leaves_its_mark() {
+        let volumes = json!([{"name": TOKEN_VOLUME}, {"name": AGENT_VOLUME}]);
+        for (spec, expected) in [
+            (
+                json!({"initContainers": [{"name": ENROLL_CONTAINER}], "volumes": volumes}),
+                Injection::Listener,
+            ),
+            (
+                json!({"initContainers": [{"name": RELAY_CONTAINER}], "volumes": volumes}),
+                Injection::Socket,
+            ),
+            (
+                json!({"initContainers": [{"name": "own"}], "volumes": volumes}),
+                Injection::Socket,
+            ),
+            (
+                json!({"volumes": [{"name": TOKEN_VOLUME}]}),
+                Injection::Absent,
+            ),
+            (json!({}), Injection::Absent),
+        ] {
+            assert_eq!(injected(&spec), expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_pods_no_wins_over_its_yes() {
+        let annotation = format!("{ANNOTATION_PREFIX}inject");
+        let wish = |annotation_value: &str, label: &str| {
+            seen(json!({"metadata": {
+                "annotations": {annotation.as_str(): annotation_value},
+                "labels": {REQUIRED_LABEL: label},
+            }}))
+            .wish
+        };
+        assert_eq!(wish("false", "true"), Wish::Declines);
+        assert_eq!(wish("", " false "), Wish::Declines);
+        assert_eq!(wish("", "true"), Wish::Asks);
+        assert_eq!(wish("true", "yes"), Wish::Silent);
+        let mirror = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "0f"}}});
+        assert_eq!(seen(mirror).wish, Wish::Declines);
+    }
+}

@@ -1,0 +1,370 @@
+//! The watch of Pods against a real API server, with the rights that the chart gives. No kubelet
+//! runs here: the tests say what one would say of a Pod, and take its interfaces away as one would.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::agent::Agent;
+use tests::chart::{LEAST, template};
+use tests::control_plane::{ControlPlane, Helm};
+use tests::node::{AUDIENCE, IN_CLUSTER, NODE_NAME};
+use tests::pod::Pod;
+use tests::wait;
+
+use super::agent::{Fixture, enrol};
+
+/// How soon the agent must know what the API server knows.
+const SOON: Duration = Duration::from_secs(20);
+/// Longer than the back-off of a watch that was interrupted.
+const RECOVERY: Duration = Duration::from_secs(90);
+
+/// A node that no other test has Pods on.
+struct Watched<'a> {
+    fixture: Fixture<'a>,
+    name: String,
+}
+
+impl<'a> Watched<'a> {
+    fn new(cluster: &'a ControlPlane) -> Self {
+        let fixture = Fixture::new(cluster);
+        allow(&fixture);
+        let name = cluster.unique("node");
+        Self { fixture, name }
+    }
+
+    /// An agent that never looks at interfaces by itself, with further flags.
+    fn agent(&self, further: &[&str]) -> Agent {
+        let node = &self.fixture.node;
+        let mut arguments = node.cluster_arguments(&self.fixture.own);
+        for argument in &mut arguments {
+            if argument == NODE_NAME {
+                argument.clone_from(&self.name);
+            }
+        }
+        arguments.push("--poll-interval=10m".to_owned());
+        arguments.extend(further.iter().map(|&flag| flag.to_owned()));
+        let agent = node.spawn_agent_with(&arguments, &IN_CLUSTER).unwrap();
+        agent.ready().unwrap()
+    }
+
+    /// A Pod that is injected where it has the init container's name, as the API server sees it; its
+    /// uid.
+    fn create(&self, name: &str, service_account: &str, init: &[&str]) -> String {
+        let containers = init.iter();
+        let init: Vec<_> = containers
+            .map(|name| json!({ "name": name, "image": "app.invalid/app" }))
+            .collect();
+        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": self.name } });
+        self.fixture
+            .cluster
+            .apply(&node)
+            .unwrap()
+            .accepted()
+            .unwrap();
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "namespace": self.fixture.namespace, "name": name },
+            "spec": {
+                "nodeName": self.name,
+                "serviceAccountName": service_account,
+                "initContainers": init,
+                "containers": [{ "name": "main", "image": "app.invalid/app" }],
+            },
+        });
+        let created = self.fixture.cluster.create(&pod).unwrap();
+        created
+            .accepted()
+            .unwrap()
+            .string("/metadata/uid")
+            .to_owned()
+    }
+
+    /// An injected Pod that can enrol.
+    fn pod(&self, name: &str) -> Pod {
+        self.create(name, "reader", &["caios-enroll"]);
+        self.placed(name)
+    }
+
+    /// The sandbox of a Pod that is there, with its token.
+    fn placed(&self, name: &str) -> Pod {
+        let fixture = &self.fixture;
+        let token = fixture
+            .cluster
+            .token(&fixture.namespace, "reader", Some(name), &[AUDIENCE])
+            .unwrap();
+        fixture.placed(name, &token)
+    }
+
+    /// Says what a kubelet would.
+    fn becomes(&self, name: &str, phase: &str, address: &str) {
+        let status = json!({ "status": {
+            "phase": phase, "podIP": address, "podIPs": [{ "ip": address }],
+        } });
+        let path = format!("{}/status", self.path(name));
+        let cluster = self.fixture.cluster;
+        cluster.merge(&path, &status).unwrap().accepted().unwrap();
+    }
+
+    /// Deletes a Pod at once.
+    fn delete(&self, name: &str) {
+        let cluster = self.fixture.cluster;
+        cluster
+            .delete(&self.path(name))
+            .unwrap()
+            .accepted()
+            .unwrap();
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("/api/v1/namespaces/{}/pods/{name}", self.fixture.namespace)
+    }
+
+    /// What the agent has said on Pods: reason, uid and note.
+    fn events(&self) -> Vec<(String, String, String)> {
+        let namespace = &self.fixture.namespace;
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+        let list = self.fixture.cluster.get(&path).unwrap().accepted().unwrap();
+        let items = list.body["items"].as_array().unwrap();
+        items.iter().map(event).collect()
+    }
+
+    /// The one thing that was said.
+    fn event(&self) -> (String, String, String) {
+        wait::until("an Event is there", SOON, || !self.events().is_empty()).unwrap();
+        let mut events = self.events();
+        assert_eq!(events.len(), 1, "{events:?}");
+        events.remove(0)
+    }
+}
+
+fn event(event: &Value) -> (String, String, String) {
+    assert_eq!(event["type"], "Warning");
+    let text = |pointer| event.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+    (text("/reason"), text("/regarding/uid"), text("/note"))
+}
+
+/// Gives the agent what the chart gives it.
+fn allow(fixture: &Fixture<'_>) {
+    let chart = template(Helm::V4, &["--set", LEAST]).unwrap();
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&chart).unwrap();
+    let role = objects
+        .iter()
+        .find(|it| it["kind"] == "ClusterRole" && it["metadata"]["name"] == "caios-agent");
+    let name = fixture.cluster.unique("caios-agent");
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": { "name": name },
+        "rules": role.unwrap()["rules"],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": { "name": name },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
+        "subjects": [{
+            "kind": "ServiceAccount", "name": "caios-agent", "namespace": fixture.release,
+        }],
+    });
+    for object in [role, binding] {
+        fixture.cluster.apply(&object).unwrap().accepted().unwrap();
+    }
+}
+
+fn until(agent: &Agent, limit: Duration, series: &str, value: u64) {
+    let what = format!("{series} is {value}");
+    #[expect(clippy::cast_precision_loss, reason = "a few Pods")]
+    let expected = value as f64;
+    wait::until(&what, limit, || {
+        agent
+            .metric(series)
+            .is_ok_and(|found| (found - expected).abs() < 0.5)
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", agent.log()));
+}
+
+const PODS: &str = "caios_agent_watched_pods";
+const WITHOUT_LISTENER: &str = "caios_agent_pods_without_listener";
+const WITHOUT_INJECTION: &str = "caios_agent_pods_without_injection";
+const FAILURES: &str = "caios_agent_pod_watch_failures_total";
+const LISTENERS: &str = r#"caios_agent_listeners{delivery="handoff"}"#;
+
+fn ended(reason: &str) -> String {
+    format!(r#"caios_agent_listeners_ended_total{{reason="{reason}"}}"#)
+}
+
+fn said(outcome: &str) -> String {
+    format!(r#"caios_agent_pod_events_total{{outcome="{outcome}"}}"#)
+}
+
+#[test]
+fn the_listener_of_a_pod_that_has_ended_ends_as_soon_as_its_interfaces_are_gone() {
+    let watched = Watched::new(ControlPlane::shared());
+    let agent = watched.agent(&[]);
+    let (deleted, finished) = (watched.pod("deleted"), watched.pod("finished"));
+    for pod in [&deleted, &finished] {
+        enrol(pod);
+        watched.becomes(&pod.identity.name, "Running", &pod.address.to_string());
+    }
+    until(&agent, SOON, PODS, 2);
+    watched.delete("deleted");
+    watched.becomes("finished", "Succeeded", &finished.address.to_string());
+    until(&agent, SOON, PODS, 1);
+    // An API server may be wrong about that: their network lives.
+    for pod in [&deleted, &finished] {
+        assert_eq!(pod.credentials().unwrap().status, 200);
+        pod.remove_interface().unwrap();
+    }
+    until(&agent, Duration::from_secs(10), LISTENERS, 0);
+    assert_eq!(agent.count(&ended("pod_ended")), 2);
+    for pod in [&deleted, &finished] {
+        let listens = pod.credentials();
+        assert!(listens.is_err(), "{listens:?}");
+    }
+    // With its last Pod the identity has left memory.
+    assert_eq!(agent.count("caios_agent_cached_identities"), 0);
+    assert_eq!(watched.events(), []);
+}
+
+#[test]
+fn an_api_server_that_is_away_and_has_lost_a_live_pod_ends_nothing() {
+    let cluster = ControlPlane::new().unwrap();
+    let watched = Watched::new(&cluster);
+    let agent = watched.agent(&["--pod-grace=1s"]);
+    let (early, late) = (watched.pod("early"), watched.pod("late"));
+    enrol(&early);
+    watched.becomes("early", "Running", &early.address.to_string());
+    until(&agent, SOON, PODS, 2);
+
+    cluster.stop_api_server();
+    wait::until("the watch has failed", RECOVERY, || {
+        agent.metric(FAILURES).is_ok_and(|count| count >= 2.0)
+    })
+    .unwrap();
+    enrol(&late);
+    for pod in [&early, &late] {
+        assert_eq!(pod.credentials().unwrap().status, 200);
+    }
+    assert_eq!(agent.admin("/readyz").unwrap().status, 200);
+
+    // Restored to an older revision, the API server lists all Pods but this one.
+    let namespace = &watched.fixture.namespace;
+    cluster.lose_pod(namespace, "early").unwrap();
+    cluster.start_api_server().unwrap();
+    watched.becomes("late", "Running", &late.address.to_string());
+    for name in ["next", "another"] {
+        watched.create(name, "reader", &[]);
+    }
+    until(&agent, RECOVERY, PODS, 3);
+    assert_eq!(agent.count(LISTENERS), 2);
+    for pod in [&early, &late] {
+        assert_eq!(pod.credentials().unwrap().status, 200);
+    }
+    for reason in ["interfaces_gone", "pod_ended", "misplaced"] {
+        assert_eq!(agent.count(&ended(reason)), 0, "{reason}");
+    }
+    assert_eq!(watched.events(), []);
+    // It ends when its network does.
+    early.remove_interface().unwrap();
+    until(&agent, SOON, LISTENERS, 1);
+    assert_eq!(agent.count(&ended("pod_ended")), 1);
+}
+
+#[test]
+fn a_pod_that_was_not_injected_is_counted_and_told_once() {
+    let watched = Watched::new(ControlPlane::shared());
+    let fixture = &watched.fixture;
+    let namespace = &fixture.namespace;
+    let asks = [("caios.coreweave.com/inject", "true")];
+    let cluster = fixture.cluster;
+    cluster.service_account(namespace, "asks", &asks).unwrap();
+    let mut agent = watched.agent(&[]);
+    watched.create("silent", "reader", &[]);
+    let uid = watched.create("missed", "asks", &[]);
+    until(&agent, SOON, WITHOUT_INJECTION, 1);
+    let (reason, regarding, note) = watched.event();
+    assert_eq!(
+        (reason.as_str(), regarding),
+        ("CredentialsNotInjected", uid)
+    );
+    assert!(note.contains("delete pod missed"), "{note}");
+    until(&agent, SOON, &said("created"), 1);
+
+    // The next agent knows it too, and says nothing new; kubectl shows it where people look.
+    assert!(agent.terminate().unwrap().success());
+    let agent = watched.agent(&[]);
+    until(&agent, SOON, WITHOUT_INJECTION, 1);
+    until(&agent, SOON, &said("known"), 1);
+    watched.event();
+    let mut kubectl = cluster.kubectl().unwrap();
+    kubectl.args(["describe", "pod", "missed", "--namespace", namespace]);
+    let shown = cluster.printed(kubectl).unwrap();
+    assert!(shown.contains("CredentialsNotInjected"), "{shown}");
+    watched.delete("missed");
+    until(&agent, SOON, WITHOUT_INJECTION, 0);
+}
+
+#[test]
+fn an_injected_pod_without_a_listener_is_counted_and_told_until_it_has_one() {
+    let watched = Watched::new(ControlPlane::shared());
+    let agent = watched.agent(&["--pod-grace=1s"]);
+    let pod = watched.pod("lost");
+    watched.becomes("lost", "Running", &pod.address.to_string());
+    until(&agent, SOON, WITHOUT_LISTENER, 1);
+    let (reason, _, note) = watched.event();
+    assert_eq!(reason, "ListenerLost");
+    assert!(note.contains("kubectl delete pod lost"), "{note}");
+    enrol(&pod);
+    // Of that the API server knows nothing.
+    until(&agent, SOON + SOON, WITHOUT_LISTENER, 0);
+}
+
+#[test]
+fn a_listener_that_is_not_in_its_pods_network_is_taken_and_told() {
+    let watched = Watched::new(ControlPlane::shared());
+    let agent = watched.agent(&["--pod-grace=1s"]);
+    let pod = watched.pod("elsewhere");
+    enrol(&pod);
+    watched.becomes("elsewhere", "Running", "10.99.99.99");
+    until(&agent, SOON + SOON, &ended("misplaced"), 1);
+    assert!(pod.credentials().is_err());
+    let (reason, _, note) = watched.event();
+    assert_eq!(reason, "EnrolmentRejected");
+    assert!(note.contains("none of the Pod's addresses"), "{note}");
+    // That it has none now needs no second word.
+    until(&agent, SOON, WITHOUT_LISTENER, 1);
+    watched.event();
+}
+
+#[test]
+fn a_pod_that_coreweave_refuses_is_told_what_to_grant() {
+    let watched = Watched::new(ControlPlane::shared());
+    let agent = watched.agent(&[]);
+    let pod = watched.pod("refused");
+    let fixture = &watched.fixture;
+    let principal = fixture.principal("reader");
+    fixture.node.standin().revoke(&principal);
+    enrol(&pod);
+    assert_eq!(pod.credentials().unwrap().status, 403);
+    let (reason, _, note) = watched.event();
+    assert_eq!(reason, "CredentialsRefused");
+    for word in [principal.as_str(), "cwobject:CreateAccessKeyOIDC"] {
+        assert!(note.contains(word), "{note}");
+    }
+    until(&agent, SOON, &said("created"), 1);
+}
+
+#[test]
+fn with_events_switched_off_pods_are_counted_and_nothing_is_said() {
+    let watched = Watched::new(ControlPlane::shared());
+    let agent = watched.agent(&["--pod-grace=1s", "--events=false"]);
+    watched.pod("lost");
+    watched.becomes("lost", "Running", "10.99.99.99");
+    until(&agent, SOON, WITHOUT_LISTENER, 1);
+    assert_eq!(
+        agent.count(&said("created")) + agent.count(&said("failed")),
+        0
+    );
+    assert_eq!(watched.events(), []);
+}
