@@ -1,0 +1,59 @@
+//! Test programs that run inside the machine, as cargo builds them for this one.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, ensure};
+
+/// Where they are.
+pub(crate) struct Programs {
+    pub(crate) guest: PathBuf,
+    pub(crate) suite: PathBuf,
+    pub(crate) agent: PathBuf,
+}
+
+/// Builds what is missing, once.
+pub(crate) fn built() -> anyhow::Result<&'static Programs> {
+    static BUILT: OnceLock<Result<Programs, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn build() -> anyhow::Result<Programs> {
+    let cargo = std::env::var_os("CARGO").context("run this by `cargo test`")?;
+    // The whole workspace, as plain `cargo test` does: its features are the same then, and nothing is built twice.
+    let mut command = Command::new(cargo);
+    command.args(["test", "--workspace", "--locked", "--quiet", "--no-run"]);
+    command.args(["--lib", "--test", "suite", "--message-format", "json"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit());
+    let output = command.output().context("failed to start cargo")?;
+    ensure!(
+        output.status.success(),
+        "failed to build the tests: see cargo's message above"
+    );
+    let messages: Vec<serde_json::Value> = String::from_utf8(output.stdout)?
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let program = |name: &str, kind: &str| {
+        let found = messages.iter().find(|message| {
+            message["profile"]["test"] == true
+                && message["target"]["name"] == name
+                && message["target"]["kind"][0] == kind
+        });
+        let path = found.and_then(|message| message["executable"].as_str());
+        path.map(PathBuf::from)
+            .with_context(|| format!("cargo built no test program of `{name}`"))
+    };
+    Ok(Programs {
+        guest: env!("CARGO_BIN_EXE_guest").into(),
+        suite: program("suite", "test")?,
+        agent: program("agent", "lib")?,
+    })
+}
