@@ -45,7 +45,6 @@ impl Kernel {
         archive.file("/etc/hosts", b"")?;
         let copies = [
             (&tests.guest, guest::INIT),
-            (&tests.suite, guest::SUITE),
             (&tests.agent, guest::AGENT_TESTS),
             (&binaries::agent(), guest::AGENT),
             (&binaries::enroll(), guest::ENROLL),

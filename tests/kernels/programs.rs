@@ -9,7 +9,6 @@ use anyhow::{Context as _, ensure};
 /// Where they are.
 pub(crate) struct Programs {
     pub(crate) guest: PathBuf,
-    pub(crate) suite: PathBuf,
     pub(crate) agent: PathBuf,
 }
 
@@ -25,7 +24,7 @@ fn build() -> anyhow::Result<Programs> {
     // The whole workspace, as plain `cargo test` does: its features are the same then, and nothing is built twice.
     let mut command = Command::new(cargo);
     command.args(["test", "--workspace", "--locked", "--quiet", "--no-run"]);
-    command.args(["--lib", "--test", "suite", "--message-format", "json"]);
+    command.args(["--lib", "--message-format", "json"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
@@ -53,7 +52,6 @@ fn build() -> anyhow::Result<Programs> {
     };
     Ok(Programs {
         guest: env!("CARGO_BIN_EXE_guest").into(),
-        suite: program("suite", "test")?,
         agent: program("agent", "lib")?,
     })
 }

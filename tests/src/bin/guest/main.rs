@@ -7,9 +7,12 @@ mod scenario;
 
 use std::fs::File;
 use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
 
 use anyhow::{Context as _, ensure};
+use tests::daemon::Daemon;
 use tests::guest::{REPORTS, Report};
+use tests::node::Node;
 use tokio::time::Instant;
 
 fn main() -> anyhow::Result<()> {
@@ -30,11 +33,20 @@ fn play() -> anyhow::Result<()> {
         .open(REPORTS)
         .with_context(|| format!("failed to open {REPORTS}"))?;
     tell(&mut port, &Report::Booted(machine::kernel()?))?;
+    let started = Instant::now();
+    let node = Node::new()?;
+    let daemon = Daemon::new(&node)?;
+    daemon.prepare()?;
+    daemon.mount_for_pods()?;
+    announce(&format!(
+        "the node is there after {:.1} s",
+        started.elapsed().as_secs_f64()
+    ));
     for (name, play) in scenario::ALL {
         announce(name);
         let started = Instant::now();
         // A panic is an assertion of the harness; its message is on the console already.
-        let played = std::panic::catch_unwind(play);
+        let played = std::panic::catch_unwind(AssertUnwindSafe(|| play(&node, &daemon)));
         let problem = match played {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{error:#}")),
