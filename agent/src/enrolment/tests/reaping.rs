@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 
 use prometheus::IntGauge;
 
-use super::super::descriptor::Namespace;
+use super::super::descriptor::{Cookie, Namespace};
 use super::super::registration::Registration;
+use super::super::registry::Standing;
 use super::*;
 
 fn is_gone(agent: &Agent, uid: &str) -> bool {
@@ -58,6 +59,41 @@ async fn without_an_eth0_an_interface_with_an_address_tells() {
     assert!(!is_gone(&agent, "bare"), "it never had an interface");
 }
 
+/// A Pod that has these interfaces in a namespace that has none.
+fn registration(
+    cookie: Cookie,
+    interfaces: Vec<u32>,
+    stop: &CancellationToken,
+    gauge: &IntGauge,
+) -> Registration {
+    let (listener, _connection) = PodNamespace::new().loopback();
+    let namespace = Namespace { cookie, interfaces };
+    let witness = Arc::new(OwnedFd::from(listener));
+    let served = tokio::spawn(stop.clone().cancelled_owned());
+    Registration::new(
+        namespace,
+        witness,
+        stop.clone(),
+        vec![served],
+        gauge.clone(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_cookies_a_pod_whose_interfaces_are_gone_has_a_new_sandbox() {
+    let (registry, stop) = (Registry::new(8), CancellationToken::new());
+    let gauge = IntGauge::new("listeners", "of the test").unwrap();
+    for (pod, interfaces, standing) in [
+        ("gone", vec![77], Standing::Replaces),
+        ("bare", Vec::new(), Standing::Known),
+    ] {
+        let pod = PodUid::new(pod);
+        let registration = registration(None, interfaces, &stop, &gauge);
+        registry.insert(pod.clone(), registration);
+        assert_eq!(registry.begin(&pod).unwrap().claim(None), standing);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dead_pod_ends_at_the_next_look_and_not_before() {
     const INTERVAL: Duration = Duration::from_secs(30);
@@ -73,22 +109,9 @@ async fn a_dead_pod_ends_at_the_next_look_and_not_before() {
     });
     // The first look is at the start; a Pod dies behind its back.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let (listener, _connection) = PodNamespace::new().loopback();
-    let namespace = Namespace {
-        cookie: Some(1),
-        interfaces: vec![77],
-    };
     let stopped = CancellationToken::new();
-    let served = tokio::spawn(stopped.clone().cancelled_owned());
     let gauge = IntGauge::new("listeners", "of the test").unwrap();
-    let witness = Arc::new(OwnedFd::from(listener));
-    let registration = Registration::new(
-        namespace,
-        witness,
-        stopped.clone(),
-        vec![served],
-        gauge.clone(),
-    );
+    let registration = registration(Some(1), vec![77], &stopped, &gauge);
     let pod = PodUid::new("a");
     registry.insert(pod.clone(), registration);
 

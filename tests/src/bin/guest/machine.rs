@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
@@ -11,6 +11,8 @@ use tests::{guest, link};
 
 /// Descriptors of one process, as container runtimes allow them.
 const DESCRIPTORS: u64 = 65_536;
+
+const RELEASE: &str = "/proc/sys/kernel/osrelease";
 
 /// Mounts what the harness uses, loads the driver of Pods' interfaces and sets loopback up.
 pub(crate) fn prepare() -> anyhow::Result<()> {
@@ -33,13 +35,23 @@ pub(crate) fn prepare() -> anyhow::Result<()> {
 }
 
 fn load_driver() -> anyhow::Result<()> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let release = fs::read_to_string(RELEASE)?;
     let driver = guest::driver(release.trim());
     let load = || -> anyhow::Result<()> {
         finit_module(&File::open(&driver)?, c"", ModuleInitFlags::empty())?;
         Ok(())
     };
     load().with_context(|| format!("failed to load {driver}"))
+}
+
+/// The kernel's series, such as (5, 10).
+pub(crate) fn release() -> anyhow::Result<(u32, u32)> {
+    let release = fs::read_to_string(RELEASE)?;
+    let mut numbers = release.split('.').map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => bail!("no release: {release}"),
+    }
 }
 
 /// What the kernel calls itself.
