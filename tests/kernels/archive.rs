@@ -114,6 +114,6 @@ impl Archive {
     fn aligned(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)?;
         let missing = bytes.len().wrapping_neg() % 4;
-        self.file.write_all(&[0; 4][..missing])
+        self.file.write_all(&vec![0; missing])
     }
 }

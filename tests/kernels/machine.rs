@@ -6,93 +6,91 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tests::guest::Report;
+use tests::guest::{INIT, Report};
 use tests::wait;
 
 use crate::image::Kernel;
 
-/// In one machine, boot included. Several times what an idle core needs.
-const LIMIT: Duration = Duration::from_secs(240);
+/// In one machine, boot included. Some five times what a quiet machine needs.
+const LIMIT: Duration = Duration::from_mins(4);
 /// Lines of the console that a failure shows.
 const SHOWN_LINES: usize = 300;
 
-/// A machine that has ended.
+/// A machine that has ended, and what it left in files.
 pub(crate) struct Machine {
-    console: PathBuf,
-    pub(crate) reports: Vec<Report>,
+    place: PathBuf,
 }
 
 impl Machine {
     /// Boots `kernel` in `place` and waits until the machine has ended.
     pub(crate) fn run(kernel: &Kernel, place: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(place)?;
-        let (image, console, reports) = (
-            place.join("initramfs"),
-            place.join("console.log"),
-            place.join("reports.log"),
-        );
-        kernel.pack(&image)?;
-        fs::write(&reports, "")?;
-        let command = command(kernel, &image, &console, &reports);
-        let mut qemu = Qemu::start(command, &place.join("qemu.log"))?;
-        let ended = qemu.ended();
-        let _ = fs::remove_file(&image);
         let machine = Self {
-            console,
-            reports: read(&reports)?,
+            place: place.to_owned(),
         };
+        fs::create_dir_all(place)?;
+        for file in [machine.console_log(), machine.reports_log()] {
+            fs::write(file, "")?;
+        }
+        let image = place.join("initramfs");
+        kernel.pack(&image)?;
+        let ended = Qemu::start(machine.command(kernel, &image), &machine.qemu_log())?.ended();
+        let _ = fs::remove_file(&image);
         ended.with_context(|| machine.console())?;
         Ok(machine)
     }
 
-    /// The end of what the kernel and all programs wrote.
+    /// What it reported, in order.
+    pub(crate) fn reports(&self) -> anyhow::Result<Vec<Report>> {
+        fs::read_to_string(self.reports_log())?
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("no report: {line}")))
+            .collect()
+    }
+
+    /// The end of what the kernel and all programs wrote, and what qemu had to say.
     pub(crate) fn console(&self) -> String {
-        let text = fs::read(&self.console).unwrap_or_default();
+        let text = fs::read(self.console_log()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).replace('\r', "");
         let lines: Vec<&str> = text.lines().collect();
         let first = lines.len().saturating_sub(SHOWN_LINES);
         format!(
-            "the end of {}:\n{}",
-            self.console.display(),
-            lines[first..].join("\n")
+            "the end of {}:\n{}\n{}",
+            self.console_log().display(),
+            lines.get(first..).unwrap_or_default().join("\n"),
+            fs::read_to_string(self.qemu_log()).unwrap_or_default()
         )
     }
-}
 
-fn read(reports: &Path) -> anyhow::Result<Vec<Report>> {
-    let text = fs::read_to_string(reports)?;
-    text.lines()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("no report: {line}")))
-        .collect()
-}
-
-/// Two processors that are computed: where a machine has virtualisation at all, it is often that of another
-/// virtual machine and not to be relied on.
-fn command(kernel: &Kernel, image: &Path, console: &Path, reports: &Path) -> Command {
-    let mut command = Command::new("qemu-system-x86_64");
-    command.args([
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "max",
-        "-smp",
-        "2",
-        "-m",
-        "1024",
-    ]);
-    command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
-    for port in [console, reports] {
+    /// Two processors that are computed: what virtualisation a machine has, if any, is often that of
+    /// a virtual machine, and kernels did not boot on such.
+    fn command(&self, kernel: &Kernel, image: &Path) -> Command {
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+        command.args(["-smp", "2", "-m", "1024"]);
+        command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
+        // In the order of the machine's serial ports.
+        for log in [self.console_log(), self.reports_log()] {
+            let port = format!("file:{}", log.display());
+            command.args(["-serial", &port]);
+        }
+        command.arg("-kernel").arg(&kernel.image);
+        command.arg("-initrd").arg(image);
+        let line = format!("console=ttyS0 quiet panic=-1 rdinit={INIT}");
+        command.args(["-append", &line]);
         command
-            .arg("-serial")
-            .arg(format!("file:{}", port.display()));
     }
-    command.arg("-kernel").arg(&kernel.image);
-    command.arg("-initrd").arg(image);
-    let init = tests::guest::INIT;
-    command
-        .arg("-append")
-        .arg(format!("console=ttyS0 quiet panic=-1 rdinit={init}"));
-    command
+
+    fn console_log(&self) -> PathBuf {
+        self.place.join("console.log")
+    }
+
+    fn reports_log(&self) -> PathBuf {
+        self.place.join("reports.log")
+    }
+
+    fn qemu_log(&self) -> PathBuf {
+        self.place.join("qemu.log")
+    }
 }
 
 /// The running machine. Killed when dropped.

@@ -5,11 +5,30 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, ensure};
+use serde::Deserialize;
 
 /// Where they are.
 pub(crate) struct Programs {
     pub(crate) guest: PathBuf,
     pub(crate) agent: PathBuf,
+}
+
+/// What cargo says of an executable that it has built.
+#[derive(Deserialize)]
+struct Artifact {
+    executable: PathBuf,
+    profile: Profile,
+    target: Target,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
 }
 
 /// Builds what is missing, once.
@@ -36,22 +55,16 @@ fn build() -> anyhow::Result<Programs> {
         output.status.success(),
         "failed to build the tests: see cargo's message above"
     );
-    let messages: Vec<serde_json::Value> = String::from_utf8(output.stdout)?
+    let artifacts: Vec<Artifact> = String::from_utf8(output.stdout)?
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
-    let program = |name: &str, kind: &str| {
-        let found = messages.iter().find(|message| {
-            message["profile"]["test"] == true
-                && message["target"]["name"] == name
-                && message["target"]["kind"][0] == kind
-        });
-        let path = found.and_then(|message| message["executable"].as_str());
-        path.map(PathBuf::from)
-            .with_context(|| format!("cargo built no test program of `{name}`"))
-    };
+    let agent = artifacts
+        .into_iter()
+        .find(|artifact| artifact.profile.test && artifact.target.name == "agent")
+        .context("cargo built no tests of the agent")?;
     Ok(Programs {
         guest: env!("CARGO_BIN_EXE_guest").into(),
-        agent: program("agent", "lib")?,
+        agent: agent.executable,
     })
 }

@@ -32,6 +32,11 @@ impl<'a> Daemon<'a> {
         Ok(daemon)
     }
 
+    /// The node.
+    pub fn node(&self) -> &'a Node {
+        self.node
+    }
+
     /// The directory of the node.
     pub fn directory(&self) -> PathBuf {
         self.node.directory().join("run")

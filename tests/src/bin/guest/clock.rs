@@ -4,7 +4,6 @@ use anyhow::{Context as _, ensure};
 use nix::sys::time::{TimeSpec, TimeValLike as _};
 use nix::time::{ClockId, clock_gettime, clock_settime};
 use tests::daemon::Daemon;
-use tests::node::Node;
 
 use crate::scenario::{exchanges, served, succeeded};
 
@@ -18,7 +17,8 @@ fn jump(hours: i64) -> anyhow::Result<()> {
 }
 
 /// A Pod's keys are served over jumps of an hour in both directions, and nothing is exchanged.
-pub(crate) fn jumps(node: &Node, daemon: &Daemon<'_>) -> anyhow::Result<()> {
+pub(crate) fn jumps(daemon: Daemon<'_>) -> anyhow::Result<()> {
+    let node = daemon.node();
     let agent = daemon.agent(&[])?;
     let pod = node.pod("clock", "clock-0")?;
     // A Pod of some hours' age, whose token the kubelet has not yet had to replace.

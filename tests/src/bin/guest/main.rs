@@ -46,7 +46,7 @@ fn play() -> anyhow::Result<()> {
         announce(name);
         let started = Instant::now();
         // A panic is an assertion of the harness; its message is on the console already.
-        let played = std::panic::catch_unwind(AssertUnwindSafe(|| play(&node, &daemon)));
+        let played = std::panic::catch_unwind(AssertUnwindSafe(|| play(daemon)));
         let problem = match played {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{error:#}")),

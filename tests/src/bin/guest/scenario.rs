@@ -22,7 +22,7 @@ const NAMESPACE_COOKIES: (u32, u32) = (5, 14);
 
 /// Plays on the one node of the machine, with Pods of its own ServiceAccount, and ends well or says
 /// what went wrong.
-type Scenario = fn(&Node, &Daemon<'_>) -> anyhow::Result<()>;
+type Scenario = fn(Daemon<'_>) -> anyhow::Result<()>;
 
 /// Every scenario, in order. No agent runs when one begins.
 pub(crate) const ALL: &[(&str, Scenario)] = &[
@@ -37,7 +37,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
 ];
 
 /// The agent's own tests of what it does to descriptors.
-fn descriptors(_: &Node, _: &Daemon<'_>) -> anyhow::Result<()> {
+fn descriptors(_: Daemon<'_>) -> anyhow::Result<()> {
     let mut tests = Command::new(AGENT_TESTS);
     tests.args(["enrolment::", "--test-threads", "4"]);
     if machine::release()? < NAMESPACE_COOKIES {
@@ -51,7 +51,8 @@ fn descriptors(_: &Node, _: &Daemon<'_>) -> anyhow::Result<()> {
 }
 
 /// Enrolment, requests on both loopback addresses, and the end of the Pod, all without privilege.
-fn reown(node: &Node, daemon: &Daemon<'_>) -> anyhow::Result<()> {
+fn reown(daemon: Daemon<'_>) -> anyhow::Result<()> {
+    let node = daemon.node();
     let agent = daemon.agent(&["--poll-interval", "1s"])?;
     ensure_without_capability(agent.id())?;
     let pod = node.pod("reown", "reown-0")?;
@@ -81,7 +82,8 @@ fn reown(node: &Node, daemon: &Daemon<'_>) -> anyhow::Result<()> {
 }
 
 /// The second way to take a listener, for kernels where the first fails.
-fn plain(node: &Node, daemon: &Daemon<'_>) -> anyhow::Result<()> {
+fn plain(daemon: Daemon<'_>) -> anyhow::Result<()> {
+    let node = daemon.node();
     let _agent = daemon.agent(&["--enrolment-mode", "plain"])?;
     let pod = node.pod("plain", "plain-0")?;
     for _ in 0..2 {
@@ -94,7 +96,8 @@ fn plain(node: &Node, daemon: &Daemon<'_>) -> anyhow::Result<()> {
 }
 
 /// A Pod whose sandbox was lost: the runtime takes the old interface away, then comes the new one.
-fn sandbox(node: &Node, daemon: &Daemon<'_>) -> anyhow::Result<()> {
+fn sandbox(daemon: Daemon<'_>) -> anyhow::Result<()> {
+    let node = daemon.node();
     let _agent = daemon.agent(&[])?;
     let old = node.enrolled_pod("sandbox", "sandbox-0")?;
     old.remove_interface()?;
