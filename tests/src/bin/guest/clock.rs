@@ -21,11 +21,10 @@ pub(crate) fn jumps(daemon: Daemon<'_>) -> anyhow::Result<()> {
     let node = daemon.node();
     let agent = daemon.agent(&[])?;
     let pod = node.pod("clock", "clock-0")?;
-    // A Pod of some hours' age, whose token the kubelet has not yet had to replace.
     let mut token = node.token(&pod);
+    // The injector's default. One that ends within the jump would have ended for the kubelet too.
     token.expires_in = 24 * HOUR;
     pod.put_token(&node.mint(&token))?;
-    jump(2)?;
     succeeded(&pod.enroll("30s")?)?;
     let keys = served(&pod)?;
     for hours in [1, -1, -1, 1] {
@@ -39,5 +38,5 @@ pub(crate) fn jumps(daemon: Daemon<'_>) -> anyhow::Result<()> {
         agent.count("caios_agent_panics_total") == 0,
         "the agent panicked"
     );
-    jump(-2)
+    Ok(())
 }
