@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 
 use anyhow::{Context as _, ensure};
+use nix::sys::termios::tcdrain;
 use tests::daemon::Daemon;
 use tests::guest::{REPORTS, Report};
 use tests::node::Node;
@@ -52,6 +53,10 @@ fn play() -> anyhow::Result<()> {
             Ok(Err(error)) => Some(format!("{error:#}")),
             Err(_panic) => Some("it panicked: see the console".to_owned()),
         };
+        if problem.is_some() {
+            let log = std::fs::read_to_string(node.agent_log()).unwrap_or_default();
+            announce(&format!("{name} failed; all agents so far:\n{log}"));
+        }
         let ended = Report::Ended {
             scenario: (*name).to_owned(),
             seconds: started.elapsed().as_secs_f64(),
@@ -64,7 +69,10 @@ fn play() -> anyhow::Result<()> {
 
 fn tell(port: &mut File, report: &Report) -> anyhow::Result<()> {
     let line = serde_json::to_string(report)? + "\n";
-    port.write_all(line.as_bytes()).context("failed to report")
+    port.write_all(line.as_bytes())
+        .context("failed to report")?;
+    // The machine may end before a line that is only written has left it.
+    tcdrain(&*port).context("failed to report")
 }
 
 #[expect(clippy::print_stderr, reason = "the console is where a person looks")]

@@ -10,6 +10,7 @@ use tests::daemon::{Daemon, ensure_without_capability};
 use tests::guest::AGENT_TESTS;
 use tests::node::Node;
 use tests::pod::Pod;
+use tests::relay::Relay;
 use tests::{http, wait};
 
 use crate::{clock, machine};
@@ -33,6 +34,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("a listener that the agent makes its own", reown),
     ("a listener that is served as it is", plain),
     ("a new sandbox of a Pod", sandbox),
+    ("a relay over a restart of the agent", relay),
     ("a clock that jumps by an hour", clock::jumps),
 ];
 
@@ -104,6 +106,22 @@ fn sandbox(daemon: Daemon<'_>) -> anyhow::Result<()> {
     let new = node.sandbox(&old)?;
     succeeded(&new.enroll("30s")?)?;
     served(&new)?;
+    Ok(())
+}
+
+/// A Pod that cannot pass descriptors.
+fn relay(daemon: Daemon<'_>) -> anyhow::Result<()> {
+    let node = daemon.node();
+    let pod = node.pod("relay", "relay-0")?;
+    let first = daemon.agent(&[])?;
+    let relay = Relay::start(node, &pod)?;
+    served(&pod)?;
+    drop(first);
+    let _second = daemon.agent(&[])?;
+    served(&pod)?;
+    relay.signal()?;
+    let (code, said) = relay.ended()?;
+    ensure!(code == Some(0), "the relay ended with {code:?}: {said:?}");
     Ok(())
 }
 
