@@ -49,7 +49,7 @@ step tools tests/tools/fetch.sh
 step format cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 # Targets that plain `cargo test` leaves out are not among all of them.
-step "lints of tests" cargo clippy --workspace --test platform --test clients --locked --quiet -- -D warnings
+step "lints of tests" cargo clippy --workspace --test platform --test clients --test kernels --locked --quiet -- -D warnings
 step docs cargo doc --workspace --no-deps --document-private-items --locked --quiet
 step dependencies "${TOOLS_DIR:-target/tools}/deny/bin/cargo-deny" check -D warnings bans licenses sources
 step "unit and component tests" cargo test --workspace --locked --quiet
@@ -57,6 +57,7 @@ step "shipped binaries" tests/binaries.sh
 step image tests/images.sh --check
 step "client tests" cargo test --workspace --test clients --locked -- --test-threads 2
 step "platform tests" cargo test --workspace --test platform --locked -- --test-threads 2
+step "kernel tests" cargo test --workspace --test kernels --locked -- --test-threads 2
 step demo tests/demo.sh
 
 printf '\n%s in %s min; logs of every step: %s\n' \

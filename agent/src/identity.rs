@@ -275,7 +275,7 @@ impl Verifier {
         }
         let claims = keys.verify(&unverified)?;
         let audience = claims.check(&self.expected(&keys))?;
-        claims.prove(token, audience, self.leeway, keys.generation)
+        claims.prove(token, audience, keys.generation)
     }
 
     fn expected<'a>(&self, keys: &'a KeySet) -> Expected<'a> {

@@ -7,6 +7,8 @@ pub mod binaries;
 pub mod chart;
 pub mod container;
 pub mod control_plane;
+pub mod daemon;
+pub mod guest;
 pub mod http;
 pub mod injector;
 pub mod keeper;

@@ -25,6 +25,21 @@ pub fn program(group: &str, program: &str) -> anyhow::Result<PathBuf> {
     Ok(installed)
 }
 
+/// The directory that a group of `tests/tools/groups` installs.
+///
+/// # Errors
+/// When it is not there; the error has the line that installs it.
+pub fn installed(group: &str) -> anyhow::Result<PathBuf> {
+    let installed = directory().join(group);
+    if !installed.exists() {
+        bail!(
+            "no `{}`: install it with `tests/tools/fetch.sh {group}`",
+            installed.display()
+        );
+    }
+    Ok(installed)
+}
+
 /// Where the tools are: `TOOLS_DIR`, otherwise `target/tools`.
 fn directory() -> PathBuf {
     let given = env::var_os("TOOLS_DIR").map(PathBuf::from);

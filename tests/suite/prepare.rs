@@ -3,44 +3,18 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Output;
 
 use nix::unistd::Pid;
 use shared::contract::{AGENT_ID, NODE_DIRECTORY};
-use tests::agent::Agent;
-use tests::binaries;
-use tests::container::Container;
+use tests::daemon::{Daemon, ensure_without_capability};
 use tests::node::Node;
 use tests::supervised::children;
-
-/// The directory of the node as the kubelet makes it for a hostPath volume.
-fn host_path(node: &Node) -> PathBuf {
-    let directory = node.directory().join("run");
-    make(&directory, 0o755);
-    directory
-}
 
 fn make(directory: &Path, mode: u32) {
     fs::create_dir(directory).unwrap();
     fs::set_permissions(directory, Permissions::from_mode(mode)).unwrap();
-}
-
-/// Runs `caios-agent prepare` as the init container of the DaemonSet does, in these groups.
-fn prepare_in(node: &Node, directory: &Path, groups: &[u32]) -> Output {
-    let container = Container::new(node.directory(), 0, groups)
-        .sees(binaries::agent(), "/caios-agent")
-        .writes(directory, NODE_DIRECTORY);
-    let mut command = Command::new("/caios-agent");
-    command.arg("prepare").stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = container.spawn(node.namespace(), command).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn prepared(node: &Node, directory: &Path) {
-    let output = prepare_in(node, directory, &[AGENT_ID]);
-    assert!(output.status.success(), "{}", said(&output));
 }
 
 fn said(output: &Output) -> String {
@@ -53,64 +27,29 @@ fn ownership(path: &Path) -> (u32, u32, u32) {
     (found.uid(), found.gid(), found.mode() & 0o7777)
 }
 
-/// An agent as the DaemonSet runs it.
-fn agent(node: &Node, directory: &Path) -> Agent {
-    let certificates = node.directory().join("ca.pem");
-    let container = Container::new(node.directory(), AGENT_ID, &[])
-        .sees(&certificates, "/ca.pem")
-        .writes(directory, NODE_DIRECTORY);
-    let arguments: Vec<_> = node
-        .agent_arguments()
-        .into_iter()
-        .map(|argument| {
-            argument
-                .replace(certificates.to_str().unwrap(), "/ca.pem")
-                .replace(
-                    node.public_directory().to_str().unwrap(),
-                    shared::contract::PUBLIC_DIRECTORY,
-                )
-                .replace(
-                    node.private_directory().to_str().unwrap(),
-                    shared::contract::PRIVATE_DIRECTORY,
-                )
-        })
-        .collect();
-    let log = node.agent_log();
-    Agent::contained(node.namespace(), &container, &arguments, &log)
-        .unwrap()
-        .ready()
-        .unwrap()
-}
-
-/// Puts the directory of the node in the place where the node's Pods look for it.
-fn mount_for_pods(node: &Node, directory: &Path) {
-    fs::remove_dir(node.public_directory()).unwrap();
-    symlink(directory.join("public"), node.public_directory()).unwrap();
-}
-
 #[test]
 fn an_agent_without_any_privilege_serves_pods_of_a_node_that_was_prepared_without_any() {
     let node = Node::new().unwrap();
-    let directory = host_path(&node);
-    prepared(&node, &directory);
-    assert_eq!(ownership(&directory.join("public")), (0, AGENT_ID, 0o775));
-    assert_eq!(ownership(&directory.join("private")), (0, AGENT_ID, 0o770));
+    let daemon = Daemon::new(&node).unwrap();
+    daemon.prepare().unwrap();
+    assert_eq!(ownership(&daemon.public_directory()), (0, AGENT_ID, 0o775));
+    assert_eq!(
+        ownership(&daemon.directory().join("private")),
+        (0, AGENT_ID, 0o770)
+    );
 
-    mount_for_pods(&node, &directory);
-    let agent = agent(&node, &directory);
+    daemon.mount_for_pods().unwrap();
+    let agent = daemon.agent(&[]).unwrap();
     let supervisor = Pid::from_raw(i32::try_from(agent.id()).unwrap());
-    let worker = children(supervisor);
-    assert_eq!(worker.len(), 1);
-    for process in [supervisor, worker[0]] {
-        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-            let line = status.lines().find(|line| line.starts_with(set)).unwrap();
-            assert!(line.ends_with("\t0000000000000000"), "{line}");
-        }
+    let workers = children(supervisor);
+    assert_eq!(workers.len(), 1);
+    for process in [supervisor, workers[0]] {
+        let process = u32::try_from(process.as_raw()).unwrap();
+        ensure_without_capability(process).unwrap();
     }
-    let socket = ownership(&directory.join("public/agent.sock"));
+    let socket = ownership(&daemon.directory().join("public/agent.sock"));
     assert_eq!(socket, (AGENT_ID, AGENT_ID, 0o666));
-    let socket = ownership(&directory.join("private/admin.sock"));
+    let socket = ownership(&daemon.directory().join("private/admin.sock"));
     assert_eq!(socket, (AGENT_ID, AGENT_ID, 0o600));
     let pod = node.enrolled_pod("trainer", "train-0").unwrap();
     assert_eq!(pod.credentials().unwrap().status, 200);
@@ -125,17 +64,17 @@ fn an_agent_without_any_privilege_serves_pods_of_a_node_that_was_prepared_withou
 #[test]
 fn directories_that_the_kubelet_made_first_are_given_to_the_agent_and_stay_the_same() {
     let node = Node::new().unwrap();
-    let directory = host_path(&node);
-    let public = directory.join("public");
+    let daemon = Daemon::new(&node).unwrap();
+    let public = daemon.public_directory();
     make(&public, 0o755);
     let mounted = fs::metadata(&public).unwrap().ino();
     for _ in 0..2 {
-        prepared(&node, &directory);
+        daemon.prepare().unwrap();
         assert_eq!(ownership(&public), (0, AGENT_ID, 0o775));
         assert_eq!(fs::metadata(&public).unwrap().ino(), mounted);
     }
-    mount_for_pods(&node, &directory);
-    let mut first = agent(&node, &directory);
+    daemon.mount_for_pods().unwrap();
+    let mut first = daemon.agent(&[]).unwrap();
     let socket = fs::metadata(public.join("agent.sock")).unwrap().ino();
     assert_eq!(
         first.terminate().unwrap().code(),
@@ -144,12 +83,12 @@ fn directories_that_the_kubelet_made_first_are_given_to_the_agent_and_stay_the_s
         first.log()
     );
     // The next Pod of the DaemonSet prepares again, with the old sockets in place.
-    prepared(&node, &directory);
+    daemon.prepare().unwrap();
     assert_eq!(
         fs::metadata(public.join("agent.sock")).unwrap().ino(),
         socket
     );
-    let _second = agent(&node, &directory);
+    let _second = daemon.agent(&[]).unwrap();
     let pod = node.enrolled_pod("trainer", "train-0").unwrap();
     assert_eq!(pod.credentials().unwrap().status, 200);
 }
@@ -157,13 +96,13 @@ fn directories_that_the_kubelet_made_first_are_given_to_the_agent_and_stay_the_s
 #[test]
 fn sockets_of_an_agent_that_ran_as_root_are_no_obstacle() {
     let node = Node::new().unwrap();
-    let directory = host_path(&node);
-    prepared(&node, &directory);
+    let daemon = Daemon::new(&node).unwrap();
+    daemon.prepare().unwrap();
     for name in ["agent.sock", "enroll.sock"] {
-        drop(std::os::unix::net::UnixListener::bind(directory.join("public").join(name)).unwrap());
+        drop(std::os::unix::net::UnixListener::bind(daemon.public_directory().join(name)).unwrap());
     }
-    mount_for_pods(&node, &directory);
-    let _agent = agent(&node, &directory);
+    daemon.mount_for_pods().unwrap();
+    let _agent = daemon.agent(&[]).unwrap();
     let pod = node.enrolled_pod("trainer", "train-0").unwrap();
     assert_eq!(pod.credentials().unwrap().status, 200);
 }
@@ -171,10 +110,10 @@ fn sockets_of_an_agent_that_ran_as_root_are_no_obstacle() {
 #[test]
 fn what_cannot_be_trusted_is_refused_with_what_to_do_and_nothing_is_changed() {
     let node = Node::new().unwrap();
-    let directory = host_path(&node);
-    let public = directory.join("public");
+    let daemon = Daemon::new(&node).unwrap();
+    let public = daemon.public_directory();
 
-    let output = prepare_in(&node, &directory, &[]);
+    let output = daemon.prepare_in(&[]).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
         said(&output).contains("supplementalGroups"),
@@ -188,15 +127,15 @@ fn what_cannot_be_trusted_is_refused_with_what_to_do_and_nothing_is_changed() {
     );
 
     chown(&public, Some(AGENT_ID), Some(AGENT_ID)).unwrap();
-    let output = prepare_in(&node, &directory, &[AGENT_ID]);
+    let output = daemon.prepare_in(&[AGENT_ID]).unwrap();
     assert_eq!(output.status.code(), Some(1));
     let advice = format!("chown 0 {NODE_DIRECTORY}/public");
     assert!(said(&output).contains(&advice), "{}", said(&output));
 
     fs::remove_dir(&public).unwrap();
     symlink("/etc", &public).unwrap();
-    let output = prepare_in(&node, &directory, &[AGENT_ID]);
+    let output = daemon.prepare_in(&[AGENT_ID]).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("no directory"), "{}", said(&output));
-    assert!(!directory.join("private").exists());
+    assert!(!daemon.directory().join("private").exists());
 }

@@ -68,6 +68,11 @@ impl Registration {
         &self.sockets
     }
 
+    /// Whether its Pod's interfaces have gone.
+    pub(super) fn is_gone(&self) -> bool {
+        self.witness().is_some_and(|witness| witness.is_gone())
+    }
+
     /// Through what its interfaces can be looked up; `None` for one without a listener.
     pub(super) fn witness(&self) -> Option<Witness> {
         Some(Witness {

@@ -247,14 +247,18 @@ impl Enrolling {
     /// Tells what the Pod is, with the network namespace `cookie`. Where it may enrol, namespace
     /// and place are its own as long as the turn lasts: of two that come at once, one is refused.
     ///
-    /// Without cookies (kernels before 5.14) the uid alone tells: a Pod that is served is known,
-    /// and a new sandbox is taken once `reap` has seen the old one's interfaces go.
+    /// Without cookies (kernels before 5.14) uid and interfaces tell: a Pod that is served is
+    /// known, unless its interfaces are gone. Runtimes take them away before they make a new
+    /// sandbox, and it may enrol before `reap` has seen that.
     pub(super) fn claim(&self, cookie: Cookie) -> Standing {
         let mut state = self.registry.lock();
         state.forget_dead();
         let known = state.pods.get(&self.pod);
         let standing = match known {
-            Some(registration) if registration.cookie == cookie => {
+            Some(registration)
+                if registration.cookie == cookie
+                    && (cookie.is_some() || !registration.is_gone()) =>
+            {
                 return Standing::Known;
             }
             Some(_) => Standing::Replaces,

@@ -4,7 +4,7 @@
 //! Passing a descriptor shares the open socket: its sender may have kept it, and could block an
 //! accept or a close, or steal connections. But a socket that the agent *accepts* is nobody
 //! else's. So it accepts one connection, closes the listener it was handed, and turns the accepted
-//! socket into a listener. Tried on Linux 5.10 to 6.18.
+//! socket into a listener. `tests/kernels` does it on the kernels that nodes run, from 5.10 on.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

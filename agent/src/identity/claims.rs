@@ -62,22 +62,21 @@ pub(super) struct Expected<'a> {
     pub(super) leeway: Duration,
 }
 
-/// What a verified token proved, with all that is compared again at each request.
+/// What a verified token proved, with all that is compared again at each request. Its `nbf` is not:
+/// that had passed by this clock, and a clock that is set back takes no credentials from a Pod.
 pub(super) struct Proof {
     pub(super) workload: Arc<Workload>,
     /// The node that the token is bound to, where it says so.
     pub(super) node: Option<String>,
-    /// `nbf` less the leeway.
-    pub(super) valid_from: Timestamp,
     /// The key set that the signature was checked with.
     pub(super) generation: u64,
 }
 
 impl Proof {
-    /// Whether the token's own times allow it to be used at `now`. The end has no leeway: a token
-    /// that has expired is of no use to the exchange either.
+    /// Whether the token has not expired at `now`. There is no leeway: a token that has is of no
+    /// use to the exchange either.
     pub(super) fn is_valid_at(&self, now: Timestamp) -> bool {
-        self.valid_from <= now && now < self.workload.token_expires_at
+        now < self.workload.token_expires_at
     }
 }
 
@@ -121,7 +120,9 @@ impl Claims {
                  token file again for each request, and compare the clocks"
             )));
         }
-        let valid_from = self.valid_from(expected.leeway)?;
+        let valid_from = time("nbf", self.nbf)?
+            .saturating_sub(expected.leeway)
+            .unwrap_or(Timestamp::MIN);
         if now < valid_from {
             return Err(Error::Unauthenticated(format!(
                 "the token is not valid before {valid_from} ({} s of skew allowed), and this \
@@ -141,10 +142,8 @@ impl Claims {
         self,
         token: &str,
         audience: &str,
-        leeway: Duration,
         generation: u64,
     ) -> Result<Proof, Error> {
-        let valid_from = self.valid_from(leeway)?;
         let token_expires_at = time("exp", self.exp)?;
         let identity = Identity::new(&self.iss, &self.sub, audience);
         let unbound = || {
@@ -179,15 +178,8 @@ impl Claims {
         Ok(Proof {
             workload: Arc::new(workload),
             node: kubernetes.node.map(|node| node.name),
-            valid_from,
             generation,
         })
-    }
-
-    fn valid_from(&self, leeway: Duration) -> Result<Timestamp, Error> {
-        Ok(time("nbf", self.nbf)?
-            .saturating_sub(leeway)
-            .unwrap_or(Timestamp::MIN))
     }
 }
 

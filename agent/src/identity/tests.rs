@@ -644,16 +644,29 @@ async fn a_request_that_waits_for_the_first_keys_is_answered_when_they_come() {
 async fn a_clock_that_is_set_refuses_tokens_while_it_is_wrong_and_no_longer() {
     let signer = Signer::ec("e");
     let node = Node::with_keys(&[&signer], settings());
-    let token = signer.sign(&claims());
-    node.verify(&token).await.unwrap();
-    for (step, part) in [(1, "expired at"), (-1, "not valid before")] {
+    let known = signer.sign(&claims());
+    node.verify(&known).await.unwrap();
+    let new = signer.sign(&claims_with("/jti", json!("new")));
+    for (step, token, part) in [(1, &known, "expired at"), (-1, &new, "not valid before")] {
         node.clock.step(SignedDuration::from_hours(step));
-        let (status, text) = message(node.verify(&token).await);
+        let (status, text) = message(node.verify(token).await);
         assert_eq!(status, 401);
         assert!(text.contains(part), "{text}");
         node.clock.step(SignedDuration::from_hours(-step));
-        node.verify(&token).await.unwrap();
+        node.verify(token).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_takes_nothing_from_a_pod_whose_token_is_known() {
+    let signer = Signer::ec("e");
+    let node = Node::with_keys(&[&signer], settings());
+    let token = signer.sign(&claims());
+    node.verify(&token).await.unwrap();
+    node.clock.step(SignedDuration::from_hours(-1));
+    sleep(SWEEP_INTERVAL * 2).await;
+    node.verify(&token).await.unwrap();
+    assert_eq!(node.tokens(TokenOutcome::Remembered), 1);
 }
 
 #[tokio::test(start_paused = true)]

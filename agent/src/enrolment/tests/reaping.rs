@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use prometheus::IntGauge;
 
 use super::super::about::About;
+use super::super::descriptor::Cookie;
 use super::super::registration::Registration;
+use super::super::registry::Standing;
 use super::*;
 
 fn is_gone(agent: &Agent, uid: &str) -> bool {
@@ -58,6 +60,52 @@ async fn without_an_eth0_an_interface_with_an_address_tells() {
     assert!(!is_gone(&agent, "bare"), "it never had an interface");
 }
 
+/// A Pod that has these interfaces in a namespace that has none.
+fn registration(
+    pod: &PodUid,
+    cookie: Cookie,
+    interfaces: Vec<u32>,
+    stop: &CancellationToken,
+    gauge: &IntGauge,
+) -> Registration {
+    let (listener, _connection) = PodNamespace::new().loopback();
+    let about = About {
+        pod: Pod {
+            uid: pod.clone(),
+            name: pod.to_string(),
+            namespace: "namespace".to_owned(),
+            service_account: "default".to_owned(),
+        },
+        port: PORT,
+        mode: Mode::Reown,
+        interfaces,
+        since: Timestamp::UNIX_EPOCH,
+    };
+    let served = tokio::spawn(stop.clone().cancelled_owned());
+    Registration::new(
+        about,
+        cookie,
+        vec![Arc::new(OwnedFd::from(listener))],
+        stop.clone(),
+        vec![served],
+        gauge.clone(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_cookies_a_pod_whose_interfaces_are_gone_has_a_new_sandbox() {
+    let (registry, stop) = (Registry::new(8), CancellationToken::new());
+    let gauge = IntGauge::new("listeners", "of the test").unwrap();
+    for (pod, interfaces, standing) in [
+        ("gone", vec![77], Standing::Replaces),
+        ("bare", Vec::new(), Standing::Known),
+    ] {
+        let pod = PodUid::new(pod);
+        registry.insert(registration(&pod, None, interfaces, &stop, &gauge));
+        assert_eq!(registry.begin(&pod).unwrap().claim(None), standing);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dead_pod_ends_at_the_next_look_and_not_before() {
     const INTERVAL: Duration = Duration::from_secs(30);
@@ -73,32 +121,10 @@ async fn a_dead_pod_ends_at_the_next_look_and_not_before() {
     });
     // The first look is at the start; a Pod dies behind its back.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let (listener, _connection) = PodNamespace::new().loopback();
-    let pod = PodUid::new("a");
-    let about = About {
-        pod: Pod {
-            uid: pod.clone(),
-            name: "a".to_owned(),
-            namespace: "namespace".to_owned(),
-            service_account: "default".to_owned(),
-        },
-        port: PORT,
-        mode: Mode::Reown,
-        interfaces: vec![77],
-        since: Timestamp::UNIX_EPOCH,
-    };
     let stopped = CancellationToken::new();
-    let served = tokio::spawn(stopped.clone().cancelled_owned());
     let gauge = IntGauge::new("listeners", "of the test").unwrap();
-    let registration = Registration::new(
-        about,
-        Some(1),
-        vec![Arc::new(OwnedFd::from(listener))],
-        stopped.clone(),
-        vec![served],
-        gauge.clone(),
-    );
-    registry.insert(registration);
+    let pod = PodUid::new("a");
+    registry.insert(registration(&pod, Some(1), vec![77], &stopped, &gauge));
 
     tokio::time::sleep(JUST_BEFORE).await;
     assert_eq!((registry.len(), gauge.get()), (1, 1));
