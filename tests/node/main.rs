@@ -133,7 +133,7 @@ fn run(place: Place, scenarios: &[&Scenario]) -> anyhow::Result<()> {
         println!("\nfailures; {}", told(&cluster));
     }
     for (name, error) in &failures {
-        println!("\n---- {name} ----\n{error:?}");
+        println!("\n---- {name} ----\n{error:#}");
     }
     println!(
         "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",

@@ -188,8 +188,12 @@ impl Load<'_> {
 }
 
 impl Client {
-    /// The newest line that is whole. A client that was started anew has a log of its own.
+    /// The newest line that is whole; none of a client that was started anew, whose counts say
+    /// nothing of what was before.
     fn counts(&self) -> Option<Counts> {
+        if self.directory.join("1.log").exists() {
+            return None;
+        }
         let log = self.log();
         let mut lines = log
             .lines()

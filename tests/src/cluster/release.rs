@@ -11,6 +11,10 @@ use crate::wait;
 
 /// The image as `tests/images.sh` calls it.
 const IMAGE: &str = "localhost/caios-credential-agent";
+/// As the S3 server behind the stand-in wants it: that takes no capitals.
+const REGION: &str = "us-east-04a";
+/// Less than the default, which many Pods on a small machine have no place for together.
+const ENROLL_CPU: &str = "20m";
 const ROLLED_OUT: &str = "120s";
 
 impl Cluster {
@@ -37,10 +41,11 @@ impl Cluster {
             self.control_plane().apply(&object)?.accepted()?;
         }
         let printed = self.typed(&format!(
-            "export ORG_ID=my-org REGION=US-EAST-04A IMAGE={IMAGE}
+            "export ORG_ID=my-org REGION={REGION} IMAGE={IMAGE}
              helm install {RELEASE} ./helm -n {NAMESPACE} --create-namespace \\
                  --set config.orgID=$ORG_ID --set config.region=$REGION \\
-                 --set image.repository=$IMAGE --set caBundle.configMap=coreweave-ca"
+                 --set image.repository=$IMAGE --set caBundle.configMap=coreweave-ca \\
+                 --set injector.enroll.cpu={ENROLL_CPU}"
         ))?;
         self.until_rolled_out()?;
         *notes = Some(printed.clone());
