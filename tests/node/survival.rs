@@ -102,7 +102,7 @@ pub(crate) fn no_request_fails_whatever_is_restarted_or_away(
         let counts = load.during(|| {
             (0..times).try_for_each(|_| {
                 number += 1;
-                let away = Duration::from_secs(if full() { 180 } else { 15 });
+                let away = Duration::from_secs(if full() { 180 } else { 10 });
                 (row.happens)(&Scene {
                     cluster,
                     namespace: &namespace,

@@ -82,7 +82,7 @@ impl Cluster {
         names.insert(SERVICE_NAME.to_owned(), SERVICE);
         network.run(names::serve(RESOLVER, names))?;
         let containerd = runtime::start(network, &place)?;
-        runtime::load(network, &place)?;
+        runtime::load(network)?;
         let kubelet = kubelet::start(&control_plane, &place)?;
         let cluster = Self {
             control_plane,

@@ -63,7 +63,9 @@ impl Cgroup {
             Duration::from_secs(10),
             || {
                 left = all(&self.name);
-                left.iter().for_each(|cgroup| remove(cgroup));
+                for cgroup in &left {
+                    remove(cgroup);
+                }
                 left.retain(|cgroup| cgroup.exists());
                 left.is_empty()
             },
@@ -74,7 +76,7 @@ impl Cgroup {
 
 /// Removes what processes have left that were killed.
 pub(super) fn remove_left() {
-    let entries = hierarchies().into_iter().flatten().flat_map(fs::read_dir);
+    let entries = all_hierarchies().flat_map(fs::read_dir);
     for cgroup in entries.flatten().flatten() {
         let name = cgroup.file_name().to_string_lossy().into_owned();
         let dead = name
@@ -93,8 +95,8 @@ pub(super) fn own_name() -> String {
 
 /// All cgroups of this name.
 pub(super) fn all(name: &str) -> Vec<PathBuf> {
-    let all = hierarchies().into_iter().flatten();
-    all.map(|hierarchy| hierarchy.join(name))
+    all_hierarchies()
+        .map(|hierarchy| hierarchy.join(name))
         .filter(|cgroup| cgroup.exists())
         .collect()
 }
@@ -108,25 +110,34 @@ fn remove(cgroup: &Path) {
     let _ = fs::remove_dir(cgroup);
 }
 
-/// Where hierarchies are mounted: those of version 1 if there are any, otherwise the one of version
-/// 2.
+/// Where a node has its cgroups: the hierarchies of version 1 if there are any, otherwise the one of
+/// version 2.
 fn hierarchies() -> anyhow::Result<Vec<PathBuf>> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let of_kind = |wanted: &str| -> Vec<PathBuf> {
-        let mounts = mounts
-            .lines()
-            .map(|line| line.split(' ').collect::<Vec<_>>());
-        mounts
-            .filter_map(|mount| match mount.as_slice() {
-                [_, at, kind, ..] if *kind == wanted => Some(PathBuf::from(at)),
-                _ => None,
-            })
-            .collect()
-    };
-    let first = of_kind("cgroup");
+    let first = mounted("cgroup")?;
     Ok(if first.is_empty() {
-        of_kind("cgroup2")
+        mounted("cgroup2")?
     } else {
         first
     })
+}
+
+/// All of them: a runtime makes cgroups beside version 1 in a hierarchy of version 2 without a
+/// controller.
+fn all_hierarchies() -> impl Iterator<Item = PathBuf> {
+    let kinds = ["cgroup", "cgroup2"].into_iter();
+    kinds.flat_map(|kind| mounted(kind).unwrap_or_default())
+}
+
+/// Where file systems of a kind are mounted.
+fn mounted(wanted: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let mounts = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    Ok(mounts
+        .filter_map(|mount| match mount.as_slice() {
+            [_, at, kind, ..] if *kind == wanted => Some(PathBuf::from(at)),
+            _ => None,
+        })
+        .collect())
 }

@@ -165,8 +165,7 @@ fn be_first() -> anyhow::Result<ExitCode> {
             Ok(WaitStatus::Signaled(ended, signal, _)) if ended == worker => {
                 bail!("the program was ended by {signal}")
             }
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error).context("failed to wait for the program"),
         }
     }

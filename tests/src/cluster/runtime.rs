@@ -15,7 +15,7 @@ use crate::tools;
 
 /// Where it listens.
 pub(super) const SOCKET: &str = "/run/containerd/containerd.sock";
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// What the Pods' sandboxes run.
 const PAUSE: &str = "local.test/pause:1";
 /// Names that the workload's image has besides its own: the tutorial's.
@@ -44,7 +44,7 @@ pub(super) fn start(network: &Namespace, place: &Place) -> anyhow::Result<Server
 }
 
 /// Loads the images: ours, the sandbox's and the workload's.
-pub(super) fn load(network: &Namespace, _place: &Place) -> anyhow::Result<()> {
+pub(super) fn load(network: &Namespace) -> anyhow::Result<()> {
     let ours = repository().join("target/image");
     let arch = if cfg!(target_arch = "aarch64") {
         "arm64"
