@@ -113,6 +113,8 @@ impl Cluster {
             .and_then(serde_json::Value::as_str);
         let address = format!("{}:9469", address.unwrap_or_default()).parse()?;
         let admin = crate::admin::Admin::new(self.control_plane().network(), address);
-        Ok(admin.metric(series).unwrap_or_default())
+        // It has no series of what it has not counted yet.
+        let known = admin.get("/metrics")?.body.contains(&format!("{series} "));
+        if known { admin.metric(series) } else { Ok(0.0) }
     }
 }
