@@ -1,7 +1,7 @@
 //! A whole cluster of one node: a control plane, a kubelet, containerd with runc and a bridge, and
 //! the stand-in where CoreWeave is. Needs root.
 //!
-//! Everything runs in namespaces of its own ([`enter`]), so that nothing of it outlives the process
+//! Everything runs in namespaces of its own ([`enter()`]), so that nothing of it outlives the process
 //! or touches the machine: not `/run`, `/var/lib` and `/var/log`, not its network, not its kernel's
 //! settings. The control plane's network is the node's, as on a cluster of one machine.
 //!
@@ -58,7 +58,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts everything in the namespaces of [`enter`], loads the images, and waits until the node
+    /// Starts everything in the namespaces of [`enter()`], loads the images, and waits until the node
     /// is ready.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ pub struct Place {
     pub cgroup: String,
 }
 
-/// What [`enter`] found.
+/// What [`enter()`] found.
 #[derive(Debug)]
 pub enum Entered {
     /// The program runs inside and is to do its work.
