@@ -1,12 +1,16 @@
 # The two commands: `make demo` and `make test`. Both install what they miss under target/tools.
 
-.PHONY: demo demo-shell test images figures fmt
+.PHONY: demo demo-shell node test images figures fmt
 
 demo: ## the main job without a cluster: real agent, real AWS clients, stand-in for CoreWeave
 	@tests/demo.sh
 
 demo-shell: ## a shell inside a Pod of the demo
 	@tests/demo.sh --shell
+
+node: ## a whole Kubernetes node with the chart on it, and a shell with kubectl and helm; needs root
+	@PYTHON_CLIENTS="aws boto3" tests/tools/fetch.sh base python kubernetes etcd helm buildah runtime workload
+	@cargo test --quiet --workspace --test node --locked -- --shell
 
 test: ## everything that CI checks
 	@tests/run.sh

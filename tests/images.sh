@@ -4,7 +4,7 @@
 #
 #   IMAGE=localhost/caios-credential-agent:VERSION  what the image is called
 #   IMAGE_ARCH=amd64|arm64               default: this machine's
-#   IMAGE_PROFILE=dist|release           dist is what is shipped; release is quicker to build
+#   IMAGE_PROFILE=dist|release|dev       dist is what is shipped; release is quicker to build, dev quickest
 #   IMAGE_CA_BUNDLE=FILE                 certificate authorities; default: this machine's
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -41,10 +41,11 @@ build "$profile" --package injector --bin caios-injector
 build tiny --no-default-features --package enroll --bin caios-enroll
 
 built=target/$triple
+folder=${profile/#dev/debug}
 staged=target/image/$arch
 rm -rf "$staged"
 install -D --mode 0755 --target-directory "$staged" \
-    "$built/$profile/caios-agent" "$built/$profile/caios-injector" "$built/tiny/caios-enroll"
+    "$built/$folder/caios-agent" "$built/$folder/caios-injector" "$built/tiny/caios-enroll"
 install -D --mode 0644 "$bundle" "$staged/etc/ssl/certs/ca-certificates.crt"
 chmod -R u=rwX,go=rX "$staged"
 find "$staged" -exec touch --no-dereference --date @0 {} +

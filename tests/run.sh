@@ -19,7 +19,7 @@ fi
 
 logs=target/test-logs
 mkdir -p "$logs"
-passed=0 failed=0 failures=()
+passed=0 failed=0 failures=() missed=()
 started=$SECONDS
 
 # step NAME COMMAND…: runs one step, shows it while it works, and counts it.
@@ -42,6 +42,14 @@ step() {
         "$((SECONDS - begun))"
 }
 
+# miss NAME WHY: names a step that cannot run here. That fails the run, unless CAIOS_WITHOUT_ROOT=1 says that
+# it is meant.
+miss() {
+    printf '\n==> %s: NOT RUN: %s\n' "$1" "$2"
+    missed+=("$1 ($2)")
+    [ "${CAIOS_WITHOUT_ROOT:-}" = 1 ] || { failures+=("$1") && failed=$((failed + 1)); }
+}
+
 export CARGO_TERM_COLOR=never
 export RUSTDOCFLAGS="-D warnings ${RUSTDOCFLAGS:-}"
 
@@ -49,7 +57,7 @@ step tools tests/tools/fetch.sh
 step format cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 # Targets that plain `cargo test` leaves out are not among all of them.
-step "lints of tests" cargo clippy --workspace --test platform --test clients --test kernels --locked --quiet -- -D warnings
+step "lints of tests" cargo clippy --workspace --test platform --test clients --test kernels --test node --locked --quiet -- -D warnings
 step docs cargo doc --workspace --no-deps --document-private-items --locked --quiet
 step dependencies "${TOOLS_DIR:-target/tools}/deny/bin/cargo-deny" check -D warnings bans licenses sources
 step "unit and component tests" cargo test --workspace --locked --quiet
@@ -58,10 +66,19 @@ step image tests/images.sh --check
 step "client tests" cargo test --workspace --test clients --locked -- --test-threads 2
 step "platform tests" cargo test --workspace --test platform --locked -- --test-threads 2
 step "kernel tests" cargo test --workspace --test kernels --locked -- --test-threads 2
+# A kubelet and a container runtime are root, and not in a user namespace.
+if [ -z "${CAIOS_IN_USERNS:-}" ]; then
+    step "node tests" env IMAGE_PROFILE=release cargo test --workspace --test node --locked
+else
+    miss "node tests" "they need root"
+fi
 step demo tests/demo.sh
 
 printf '\n%s in %s min; logs of every step: %s\n' \
     "$([ "$failed" = 0 ] && echo 'all green' || echo "failed: ${failures[*]}")" \
     "$(((SECONDS - started + 59) / 60))" "$logs"
+for step in "${missed[@]}"; do
+    echo "not run: $step; CAIOS_WITHOUT_ROOT=1 says that this is meant"
+done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

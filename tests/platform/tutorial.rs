@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::chart::NAMESPACE;
+use tests::chart::{NAMESPACE, commands};
 use tests::control_plane::{ControlPlane, Helm, ISSUER};
 use tests::injector::{Release, injected};
 use tests::node::{IN_CLUSTER, NODE_NAME, Node};
@@ -15,22 +15,6 @@ use tests::pod::Identity;
 use tests::{tools, wait};
 
 const README: &str = include_str!("../../README.md");
-
-/// The commands of one step, which begins with this heading.
-fn commands(heading: &str) -> String {
-    let step = README
-        .split("\n### ")
-        .find(|step| step.starts_with(heading))
-        .unwrap_or_else(|| panic!("README has no step `{heading}`"));
-    let step = step.split("\n## ").next().unwrap();
-    let blocks: Vec<&str> = step
-        .split("```sh\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap())
-        .collect();
-    assert!(!blocks.is_empty(), "`{heading}` has no commands");
-    blocks.concat()
-}
 
 /// A shell in which the tutorial is typed: `helm` and `kubectl` on its PATH, the cluster's admin.
 struct Shell<'a> {
@@ -56,7 +40,7 @@ impl<'a> Shell<'a> {
         let mut shell = Command::new("bash");
         let path = std::env::var("PATH").unwrap();
         shell
-            .args(["-euo", "pipefail", "-c", &commands(heading)])
+            .args(["-euo", "pipefail", "-c", &commands(README, heading)])
             .env_clear()
             .env("PATH", format!("{}:{path}", self.programs.display()))
             .env("HOME", self.cluster.directory())
@@ -120,7 +104,7 @@ fn play(helm: Helm) {
 
     let injector = Release::installed(&cluster, NAMESPACE).unwrap();
     // The API server takes a moment to learn of a new `caBundle`.
-    let test = commands("5. Run and verify");
+    let test = commands(README, "5. Run and verify");
     assert!(test.contains("kind: Pod"));
     wait::until("the webhook is called", Duration::from_mins(1), || {
         let probe = json!({

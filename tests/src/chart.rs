@@ -56,3 +56,20 @@ pub fn template(version: Helm, values: &[&str]) -> anyhow::Result<String> {
     arguments.extend(values);
     helm(version, &arguments)
 }
+
+/// The commands of one step of the README's tutorial, which begins with this heading.
+///
+/// # Panics
+/// When there is no such step, or it has none.
+pub fn commands(readme: &str, heading: &str) -> String {
+    let mut steps = readme.split("\n### ");
+    let step = steps.find(|step| step.starts_with(heading));
+    let step = step.and_then(|step| step.split("\n## ").next());
+    let blocks = step.unwrap_or_default().split("```sh\n").skip(1);
+    let commands: String = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    assert!(
+        !commands.is_empty(),
+        "README has no commands under `{heading}`"
+    );
+    commands
+}

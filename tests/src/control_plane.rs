@@ -12,7 +12,7 @@ mod commands;
 mod identities;
 mod metrics;
 mod objects;
-mod place;
+pub(crate) mod place;
 mod programs;
 mod store;
 
@@ -45,7 +45,8 @@ pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 /// The issuer and the API server's own audience, as most clusters have them.
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
-const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// The same address.
+pub const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const NAMES: [&str; 7] = [
     "localhost",
     "kubernetes",
@@ -76,6 +77,7 @@ pub struct ControlPlane {
 
 struct Servers {
     controllers: Option<Server>,
+    scheduler: Option<Server>,
     api_server: Option<Server>,
     _etcd: Server,
 }
@@ -100,7 +102,15 @@ impl ControlPlane {
     /// # Errors
     /// When a part is not installed, or does not start; the error shows the end of its log.
     pub fn new() -> anyhow::Result<Self> {
-        let directory = place::make()?;
+        Self::start(place::make("control-planes")?)
+    }
+
+    /// Starts one with its files and logs in `directory`, which is empty, and waits until it is
+    /// ready.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn start(directory: PathBuf) -> anyhow::Result<Self> {
         let certificates = Certificates::generate(&directory.join("certificates"), &NAMES)?;
         let network = network(&directory)?;
         let client = client::admin(&certificates)?;
@@ -110,6 +120,7 @@ impl ControlPlane {
         let started = Self {
             servers: Mutex::new(Servers {
                 controllers: None,
+                scheduler: None,
                 api_server: None,
                 _etcd: etcd,
             }),
@@ -132,6 +143,24 @@ impl ControlPlane {
     /// # Errors
     /// When it is not installed, or does not start; the error shows the end of its log.
     pub fn with_controllers(self) -> anyhow::Result<Self> {
+        self.start_controllers(programs::WITHOUT_NODES)?;
+        Ok(self)
+    }
+
+    /// Starts kube-controller-manager with the controllers of nodes too, and kube-scheduler: for a
+    /// cluster in which kubelets run.
+    ///
+    /// # Errors
+    /// As [`with_controllers`](Self::with_controllers).
+    pub fn with_nodes(self) -> anyhow::Result<Self> {
+        self.start_controllers(programs::WITH_NODES)?;
+        let kubeconfig = self.kubeconfig_by_certificate(certificates::SCHEDULER)?;
+        let server = programs::scheduler(&self.network, &self.directory, &kubeconfig)?;
+        self.servers().scheduler = Some(server);
+        Ok(self)
+    }
+
+    fn start_controllers(&self, controllers: &str) -> anyhow::Result<()> {
         let admin = self.certificates.client(certificates::CONTROLLERS)?;
         let kubeconfig = self.kubeconfig_of("controllers", &client::by_certificate(&admin)?)?;
         let mut server = programs::controllers(
@@ -139,6 +168,7 @@ impl ControlPlane {
             &self.directory,
             &self.certificates,
             &kubeconfig,
+            controllers,
         )?;
         // The first thing that it does for a namespace.
         server.until("makes the default ServiceAccount", START, || {
@@ -146,7 +176,18 @@ impl ControlPlane {
                 .is_ok_and(|answer| answer.accepted().is_ok())
         })?;
         self.servers().controllers = Some(server);
-        Ok(self)
+        Ok(())
+    }
+
+    /// Signs service account tokens with a new key from now on, and goes on to publish the old one:
+    /// what a careful operator does. The API server starts anew.
+    ///
+    /// # Errors
+    /// When it does not start; the error shows the end of its log.
+    pub fn rotate_token_key(&self) -> anyhow::Result<()> {
+        self.certificates.rotate_token_key()?;
+        self.stop_api_server();
+        self.start_api_server()
     }
 
     /// Kills the API server: connections to it are refused, watches end.
@@ -186,15 +227,16 @@ impl ControlPlane {
     }
 
     /// Connects the network of a node, which reaches the API server by its usual name when it has
-    /// [`hosts`](Self::hosts).
+    /// [`hosts`](Self::hosts). Its address there.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn connect(&self, node: &Namespace) -> anyhow::Result<()> {
+    pub fn connect(&self, node: &Namespace) -> anyhow::Result<Ipv4Addr> {
         let number = self.nodes.fetch_add(1, Ordering::Relaxed);
         let [gateway, address] = [1, 2].map(|last| Ipv4Addr::new(172, 31, number, last));
         let name = format!("node{number}");
-        link::connect(&self.network, node, &name, gateway, address)
+        link::connect(&self.network, node, &name, gateway, address)?;
+        Ok(address)
     }
 
     /// An `/etc/hosts` with the API server's names.
@@ -205,6 +247,11 @@ impl ControlPlane {
     /// A directory of its own, which outlasts the tests until the next run: for logs.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The file with the certificate of its authority.
+    pub fn ca_file(&self) -> PathBuf {
+        self.certificates.file("ca.crt")
     }
 
     /// The certificate of its authority, PEM.

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod agent;
 pub mod binaries;
 pub mod chart;
+pub mod cluster;
 pub mod container;
 pub mod control_plane;
 pub mod daemon;

@@ -41,7 +41,7 @@ pub fn installed(group: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// Where the tools are: `TOOLS_DIR`, otherwise `target/tools`.
-fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     let given = env::var_os("TOOLS_DIR").map(PathBuf::from);
     given.unwrap_or_else(|| target().join("tools"))
 }

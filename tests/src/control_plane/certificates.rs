@@ -14,6 +14,11 @@ pub(super) const ADMIN: (&str, Option<&str>) = ("admin", Some("system:masters"))
 /// The controllers' user, to which the API server's built-in roles are bound.
 pub(super) const CONTROLLERS: (&str, Option<&str>) = ("system:kube-controller-manager", None);
 
+/// The scheduler's user, likewise.
+pub(super) const SCHEDULER: (&str, Option<&str>) = ("system:kube-scheduler", None);
+/// Who the API server is for kubelets, which it asks for logs and commands in containers.
+const API_SERVER: (&str, Option<&str>) = ("kube-apiserver", Some("system:masters"));
+
 /// A certificate authority, and the files that it has made.
 pub(super) struct Certificates {
     authority: Issuer<'static, KeyPair>,
@@ -49,6 +54,7 @@ impl Certificates {
         let mut server = CertificateParams::new(names)?;
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         made.issue("server", &server)?;
+        made.client(API_SERVER)?;
         // RSA, as clusters have it.
         let tokens = KeyPair::generate_for(&PKCS_RSA_SHA256)?;
         fs::write(directory.join("tokens.key"), tokens.serialize_pem())?;
@@ -83,7 +89,16 @@ impl Certificates {
         Ok(pair)
     }
 
-    /// One of the files: `ca.crt`, `ca.key`, `server.crt`, `server.key`, `tokens.key`, `tokens.pub`.
+    /// Makes another key for service account tokens, and keeps the old one among those that verify.
+    pub(super) fn rotate_token_key(&self) -> anyhow::Result<()> {
+        let next = KeyPair::generate_for(&PKCS_RSA_SHA256)?;
+        let known = fs::read_to_string(self.file("tokens.pub"))?;
+        fs::write(self.file("tokens.pub"), known + &next.public_key_pem())?;
+        fs::write(self.file("tokens.key"), next.serialize_pem()).context("failed to replace a key")
+    }
+
+    /// One of the files: `ca.crt`, `ca.key`, `server.crt`, `server.key`, `tokens.key`, `tokens.pub`,
+    /// `kube-apiserver.crt`, `kube-apiserver.key`.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }

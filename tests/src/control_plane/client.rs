@@ -70,6 +70,18 @@ impl ControlPlane {
         Ok(self.run(async move { kube::Client::try_from(config) })?)
     }
 
+    /// A kubeconfig of a user, in a group where one is named, who shows a client certificate.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn kubeconfig_by_certificate(
+        &self,
+        (user, group): (&str, Option<&str>),
+    ) -> anyhow::Result<PathBuf> {
+        let pair = self.certificates.client((user, group))?;
+        self.kubeconfig_of(&user.replace(':', "-"), &by_certificate(&pair)?)
+    }
+
     /// Writes a kubeconfig for one user; JSON is YAML too.
     pub(super) fn kubeconfig_of(&self, name: &str, user: &Value) -> anyhow::Result<PathBuf> {
         let authority = fs::canonicalize(self.certificates.file("ca.crt"))?;

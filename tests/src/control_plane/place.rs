@@ -9,11 +9,11 @@ use anyhow::Context as _;
 
 use crate::tools;
 
-/// Makes a directory of this process under `target`, where its logs can be read after the tests
-/// have ended. The next process removes it.
-pub(super) fn make() -> anyhow::Result<PathBuf> {
+/// Makes a directory of this process under `target/<kind>`, where its logs can be read after the
+/// tests have ended. The next process removes it.
+pub(crate) fn make(kind: &str) -> anyhow::Result<PathBuf> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let all = tools::target().join("control-planes");
+    let all = tools::target().join(kind);
     fs::create_dir_all(&all).with_context(|| format!("failed to make {}", all.display()))?;
     for left in fs::read_dir(&all)?.flatten() {
         let path = left.path();

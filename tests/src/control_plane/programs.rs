@@ -10,6 +10,13 @@ use crate::server::Server;
 use crate::{http, tools};
 
 const ETCD: &str = "127.0.0.1:2379";
+/// Nothing here is a cloud or has kubelets: Nodes would be tainted and their Pods deleted.
+pub(super) const WITHOUT_NODES: &str = "*,-node-ipam-controller,-node-route-controller,\
+     -node-lifecycle-controller,-service-lb-controller,-cloud-node-lifecycle-controller,\
+     -taint-eviction-controller";
+/// Nothing here is a cloud; the network plugin of the one node has addresses of its own.
+pub(super) const WITH_NODES: &str = "*,-node-ipam-controller,-node-route-controller,\
+     -service-lb-controller,-cloud-node-lifecycle-controller";
 /// Go's servers insist on a `Host`.
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n";
 const ETCD_PEERS: &str = "http://127.0.0.1:2380";
@@ -66,6 +73,8 @@ pub(super) fn api_server(
         ("client-ca-file", "ca.crt"),
         ("service-account-key-file", "tokens.pub"),
         ("service-account-signing-key-file", "tokens.key"),
+        ("kubelet-client-certificate", "kube-apiserver.crt"),
+        ("kubelet-client-key", "kube-apiserver.key"),
     ] {
         flag(&mut command, name, files.file(file).display());
     }
@@ -76,6 +85,12 @@ pub(super) fn api_server(
     flag(&mut command, "allow-privileged", true);
     // Without kube-proxy, webhooks by Service go straight to its endpoints.
     flag(&mut command, "enable-aggregator-routing", true);
+    // Nobody here resolves the names of nodes.
+    flag(
+        &mut command,
+        "kubelet-preferred-address-types",
+        "InternalIP",
+    );
     flag(&mut command, "profiling", false);
     Server::spawn(network, &command, &directory.join("kube-apiserver.log"))
 }
@@ -86,6 +101,7 @@ pub(super) fn controllers(
     directory: &Path,
     files: &Certificates,
     kubeconfig: &Path,
+    controllers: &str,
 ) -> anyhow::Result<Server> {
     let program = tools::program("kubernetes", "kube-controller-manager")?;
     let mut command = Command::new(program);
@@ -101,12 +117,22 @@ pub(super) fn controllers(
     ] {
         flag(&mut command, name, files.file(file).display());
     }
-    // Nothing here is a cloud or has kubelets: Nodes would be tainted and their Pods deleted.
-    let controllers = "*,-node-ipam-controller,-node-route-controller,-node-lifecycle-controller,\
-                       -service-lb-controller,-cloud-node-lifecycle-controller,-taint-eviction-controller";
     flag(&mut command, "controllers", controllers);
     let log = directory.join("kube-controller-manager.log");
     Server::spawn(network, &command, &log)
+}
+
+/// Starts kube-scheduler, and waits for nothing.
+pub(super) fn scheduler(
+    network: &Namespace,
+    directory: &Path,
+    kubeconfig: &Path,
+) -> anyhow::Result<Server> {
+    let mut command = Command::new(tools::program("kubernetes", "kube-scheduler")?);
+    flag(&mut command, "kubeconfig", kubeconfig.display());
+    flag(&mut command, "bind-address", "127.0.0.1");
+    flag(&mut command, "leader-elect", false);
+    Server::spawn(network, &command, &directory.join("kube-scheduler.log"))
 }
 
 fn flag(command: &mut Command, name: &str, value: impl std::fmt::Display) {

@@ -1,0 +1,83 @@
+"""The least forgiving client: no SDK, no retry, nothing remembered. Each time a new connection for the credentials, and
+each so many times an S3 call that they sign (AWS Signature Version 4)."""
+
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import time
+import urllib.parse
+
+import counts
+
+ENDPOINT = urllib.parse.urlsplit(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
+TOKEN_FILE = os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]
+REGION = os.environ["AWS_REGION"]
+HOST = "data.cwlota.com"
+EMPTY = hashlib.sha256(b"").hexdigest()
+# One S3 call in so many requests.
+S3_EVERY = int(os.environ["LOAD_S3_EVERY"])
+
+
+def credentials():
+    with open(TOKEN_FILE, encoding="ascii") as file:
+        token = file.read()
+    connection = http.client.HTTPConnection(ENDPOINT.hostname, ENDPOINT.port, timeout=15)
+    try:
+        connection.request("GET", ENDPOINT.path, headers={"Authorization": token})
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise RuntimeError(f"credentials: {answer.status} {body[:200]!r}")
+    return json.loads(body)
+
+
+def digest(key, text):
+    return hmac.new(key, text.encode(), hashlib.sha256).digest()
+
+
+def read(keys):
+    now = time.gmtime()
+    stamp, day = time.strftime("%Y%m%dT%H%M%SZ", now), time.strftime("%Y%m%d", now)
+    headers = {"host": HOST, "x-amz-content-sha256": EMPTY, "x-amz-date": stamp}
+    if keys["Token"]:
+        headers["x-amz-security-token"] = keys["Token"]
+    names = ";".join(sorted(headers))
+    lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
+    request = f"GET\n/object\n\n{lines}\n{names}\n{EMPTY}"
+    scope = f"{day}/{REGION}/s3/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = f"AWS4{keys['SecretAccessKey']}".encode()
+    for part in [day, REGION, "s3", "aws4_request"]:
+        key = digest(key, part)
+    headers["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={keys['AccessKeyId']}/{scope}, SignedHeaders={names}, "
+        f"Signature={digest(key, text).hex()}"
+    )
+    connection = http.client.HTTPConnection(HOST, timeout=15)
+    try:
+        connection.request("GET", "/object", headers=headers)
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise RuntimeError(f"S3: {answer.status} {body[:200]!r}")
+
+
+asked = 0
+
+
+def ask():
+    global asked
+    keys = credentials()
+    if asked % S3_EVERY == 0:
+        read(keys)
+    asked += 1
+    return keys["AccessKeyId"]
+
+
+counts.run(ask)

@@ -1,0 +1,137 @@
+//! What a Pod can reach, and what the agent holds: read from the real processes.
+
+use anyhow::ensure;
+use serde_json::json;
+use tests::cluster::{Cluster, Process, container};
+
+/// As the chart has it.
+const DIRECTORY: &str = "/run/caios-agent";
+
+pub(crate) fn an_agent_holds_no_privilege(cluster: &Cluster) -> anyhow::Result<()> {
+    let agent = Process::of_program(&cluster.agent()?.uid, "/caios-agent run")?;
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        let held = agent.status(set);
+        ensure!(held == "0000000000000000", "{set} is {held}");
+    }
+    for (name, wanted) in [
+        ("Uid", "65532 65532 65532 65532"),
+        ("Gid", "65532 65532 65532 65532"),
+        ("NoNewPrivs", "1"),
+        // A filter: the runtime's default.
+        ("Seccomp", "2"),
+    ] {
+        let status = agent.status(name);
+        ensure!(status == wanted, "{name} is {status}");
+    }
+    for kind in ["net", "pid", "mnt", "ipc", "uts"] {
+        let (own, node) = (agent.namespace(kind)?, Process::own().namespace(kind)?);
+        ensure!(own != node, "it shares the node's {kind} namespace");
+    }
+    let kubelet_network = cluster.control_plane().network();
+    let node = kubelet_network.call(|| std::fs::read_link("/proc/thread-self/ns/net"))?;
+    ensure!(
+        agent.namespace("net")? != node,
+        "it is in the node's network"
+    );
+    let mounts = agent.mounts();
+    let root = mounts.iter().find(|(at, _)| at == "/");
+    ensure!(
+        root.is_some_and(|(_, options)| options.split(',').any(|option| option == "ro")),
+        "its root is {root:?}"
+    );
+    // Those of the kernel are root's; the sockets' directory is its own, and the kubelet's files say
+    // who may write to them.
+    let expected = [DIRECTORY, "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+    let kernel = ["/proc", "/dev", "/sys"];
+    let unexpected: Vec<_> = mounts
+        .iter()
+        .filter(|(_, options)| options.split(',').any(|option| option == "rw"))
+        .map(|(at, _)| at.as_str())
+        .filter(|at| !kernel.iter().any(|kernel| at.starts_with(kernel)) && !expected.contains(at))
+        .collect();
+    ensure!(unexpected.is_empty(), "it can write to {unexpected:?}");
+    Ok(())
+}
+
+pub(crate) fn a_token_of_one_pod_is_refused_in_another(cluster: &Cluster) -> anyhow::Result<()> {
+    let namespace = cluster.workload_namespace("isolation")?;
+    cluster.until_injected(&namespace, "trainer")?;
+    // Of the same ServiceAccount, so that nothing but the Pod tells them apart.
+    let (own, other) = (
+        cluster.idle_pod(&namespace, "own")?,
+        cluster.idle_pod(&namespace, "other")?,
+    );
+    let stolen = other.token()?;
+    let (status, body) = own.credentials(Some(&stolen))?;
+    ensure!(
+        status == 401 || status == 403,
+        "the token of another Pod: {status} {body}"
+    );
+    ensure!(
+        body.pointer("/SecretAccessKey").is_none(),
+        "the token of another Pod gets a key"
+    );
+    for pod in [&own, &other] {
+        let (status, body) = pod.credentials(None)?;
+        ensure!(
+            status == 200,
+            "its own token: {status} {}",
+            body.pointer("/message").unwrap_or(&body)
+        );
+    }
+    own.ask_to_end()?;
+    other.delete()?;
+    own.gone()
+}
+
+pub(crate) fn a_pod_reaches_nothing_of_the_node_but_what_enrols_it(
+    cluster: &Cluster,
+) -> anyhow::Result<()> {
+    let namespace = cluster.workload_namespace("reach")?;
+    let pod = cluster.idle_pod(&namespace, "plain")?;
+    let mounts = pod.exec("main", &["cat", "/proc/mounts"])?;
+    ensure!(
+        !mounts.contains("caios-agent"),
+        "a container sees the node: {mounts}"
+    );
+    pod.delete()?;
+
+    // What a Pod may mount itself where hostPath is allowed: as any user but root, it changes nothing.
+    let mut main = container("main", &["sleep", "86400"]);
+    let mounted = json!([{ "name": "node", "mountPath": "/node" }]);
+    if let Some(main) = main.as_object_mut() {
+        main.insert("volumeMounts".to_owned(), mounted);
+        main.insert(
+            "securityContext".to_owned(),
+            json!({ "runAsUser": 1000, "runAsGroup": 1000 }),
+        );
+    }
+    let volume = json!({ "volumes": [{ "name": "node", "hostPath": { "path": DIRECTORY } }] });
+    let pod = cluster.create_pod(&namespace, "curious", &[main], &volume)?;
+    pod.until_running()?;
+    ensure!(
+        pod.exec("main", &["ls", "/node/public"])?
+            .contains("enroll.sock")
+    );
+    for (what, command) in [
+        (
+            "replace enroll.sock",
+            "touch /tmp/own && mv /tmp/own /node/public/enroll.sock",
+        ),
+        ("remove enroll.sock", "rm /node/public/enroll.sock"),
+        ("put a socket beside it", "touch /node/public/other.sock"),
+        ("replace the directory", "mv /node/public /node/other"),
+        ("look into private", "ls /node/private"),
+    ] {
+        let done = pod.exec("main", &["sh", "-c", command]);
+        let Err(error) = done else {
+            anyhow::bail!("a Pod can {what}");
+        };
+        let error = format!("{error:#}");
+        ensure!(
+            error.contains("Permission denied") || error.contains("No such file"),
+            "to {what}: {error}"
+        );
+    }
+    pod.delete()
+}

@@ -1,0 +1,193 @@
+//! A real node: kubelet, containerd, Helm and the chart, with the stand-in where CoreWeave is.
+//!
+//! One cluster for all scenarios, one after the other, in this order. Needs root and what
+//! `tests/tools/fetch.sh` installs; `make test` runs it.
+//!
+//! ```text
+//! cargo test -p tests --test node [-- NAME…]    those whose name contains one of these
+//! cargo test -p tests --test node -- --shell    a shell beside a node with the chart on it
+//! ```
+
+#![cfg(test)]
+#![expect(clippy::print_stdout, reason = "what happened is what it prints")]
+
+mod isolation;
+mod lifecycle;
+mod survival;
+mod tutorial;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow, ensure};
+use tests::cluster::{Cluster, Entered, Place, enter};
+use tokio::time::Instant;
+
+/// What must hold on a real node, in one sentence.
+struct Scenario {
+    name: &'static str,
+    run: fn(&Cluster) -> anyhow::Result<()>,
+}
+
+/// Names a function with the module that it is in.
+macro_rules! scenarios {
+    ($($module:ident::$function:ident,)*) => {
+        [$(Scenario {
+            name: concat!(stringify!($module), "::", stringify!($function)),
+            run: $module::$function,
+        },)*]
+    };
+}
+
+const SCENARIOS: &[Scenario] = &scenarios![
+    tutorial::a_user_who_follows_the_tutorial_is_led_from_access_denied_to_the_list_of_buckets,
+    isolation::an_agent_holds_no_privilege,
+    isolation::a_token_of_one_pod_is_refused_in_another,
+    isolation::a_pod_reaches_nothing_of_the_node_but_what_enrols_it,
+    lifecycle::pods_that_come_and_go_leave_nothing_in_the_agent,
+    lifecycle::a_container_that_is_started_anew_keeps_its_credentials,
+    lifecycle::a_pod_with_a_new_sandbox_enrols_again,
+    lifecycle::every_container_of_a_pod_gets_the_same_keys,
+    lifecycle::a_job_that_lives_a_second_has_credentials,
+    survival::no_request_fails_whatever_is_restarted_or_away,
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let flag = |name: &str| arguments.iter().any(|argument| argument == name);
+    let names: Vec<&str> = names(&arguments);
+    let chosen: Vec<&Scenario> = SCENARIOS
+        .iter()
+        .filter(|scenario| {
+            names.is_empty() || names.iter().any(|name| scenario.name.contains(name))
+        })
+        .collect();
+    if flag("--list") {
+        for scenario in &chosen {
+            println!("{}: test", scenario.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let result = match enter() {
+        Ok(Entered::Ended(code)) => return code,
+        Ok(Entered::Inside(place)) if flag("--shell") => shell(place),
+        Ok(Entered::Inside(place)) => run(place, &chosen),
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The arguments that are no flags; the harness of other tests has some that take a value.
+fn names(arguments: &[String]) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut arguments = arguments.iter().map(String::as_str);
+    while let Some(argument) = arguments.next() {
+        match argument {
+            "--test-threads" | "--format" | "--color" => drop(arguments.next()),
+            flag if flag.starts_with('-') => {}
+            name => names.push(name),
+        }
+    }
+    names
+}
+
+/// Runs the scenarios on one node, and prints what came of them as other tests do.
+fn run(place: Place, scenarios: &[&Scenario]) -> anyhow::Result<()> {
+    let started = Instant::now();
+    println!("\nrunning {} tests", scenarios.len());
+    let cluster = Cluster::start(place)?;
+    println!(
+        "the node is ready after {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+    cluster.register_issuer()?;
+    if let Err(error) = cluster.install() {
+        println!("{}", told(&cluster));
+        return Err(error);
+    }
+    println!(
+        "the chart is installed after {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+    let mut failures = Vec::new();
+    for scenario in scenarios {
+        let begun = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&cluster)));
+        let result = result.unwrap_or_else(|panic| Err(anyhow!("panicked: {}", said(&*panic))));
+        let seconds = begun.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => println!("test {} ... ok ({seconds:.1} s)", scenario.name),
+            Err(error) => {
+                println!("test {} ... FAILED ({seconds:.1} s)", scenario.name);
+                failures.push((scenario.name, error));
+            }
+        }
+    }
+    if !failures.is_empty() {
+        println!("\nfailures; {}", told(&cluster));
+    }
+    for (name, error) in &failures {
+        println!("\n---- {name} ----\n{error:#}");
+    }
+    println!(
+        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
+        if failures.is_empty() { "ok" } else { "FAILED" },
+        scenarios.len() - failures.len(),
+        failures.len(),
+        SCENARIOS.len() - scenarios.len(),
+        started.elapsed().as_secs_f64()
+    );
+    ensure!(failures.is_empty(), "{} scenarios failed", failures.len());
+    Ok(())
+}
+
+/// Has the cluster write down what it knows, and says where.
+fn told(cluster: &Cluster) -> String {
+    let report = cluster.write_report();
+    format!(
+        "the cluster's own report, beside the logs of every part: {}",
+        report.display()
+    )
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+}
+
+/// Keeps the node up for as long as a shell on it runs.
+fn shell(place: Place) -> anyhow::Result<()> {
+    println!("bringing up a node, some 20 seconds");
+    let cluster = Cluster::start(place)?;
+    cluster.register_issuer()?;
+    if let Err(error) = cluster.install() {
+        // Somebody wants to look at it all the same.
+        println!("the chart is not rolled out: {error:#}");
+    }
+    let namespace = "training";
+    let control_plane = cluster.control_plane();
+    control_plane
+        .apply(&serde_json::json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }))?
+        .accepted()?;
+    cluster.service_account(namespace, "trainer")?;
+    cluster.until_injected(namespace, "trainer")?;
+    println!(
+        "the chart is installed; Pods of the ServiceAccount `trainer` in the namespace `training` may do everything:\n\n\
+         \x20   kubectl -n training run try --rm -it --restart Never --image amazon/aws-cli --image-pull-policy Never \\\n\
+         \x20       --overrides '{{\"spec\":{{\"serviceAccountName\":\"trainer\"}}}}' -- sh\n\
+         \x20   aws --endpoint-url http://cwlota.com s3api list-buckets\n\n\
+         kubectl, helm and ctr are on the path; the node ends with the shell; logs: {}\n",
+        control_plane.directory().display()
+    );
+    let mut shell = cluster.shell()?;
+    let status = control_plane.network().call(move || shell.status());
+    status.context("failed to start a shell")?;
+    Ok(())
+}

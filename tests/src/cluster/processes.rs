@@ -1,0 +1,100 @@
+//! The processes of Pods, as the node sees them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A process in a Pod's cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process(u32);
+
+impl Process {
+    /// All processes of a Pod, the sandbox's among them.
+    pub fn of_pod(uid: &str) -> Vec<Self> {
+        let group = format!("/pod{uid}/");
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        all.filter_map(|entry| Some(Self(entry.file_name().to_str()?.parse().ok()?)))
+            .filter(|process| process.read("cgroup").contains(&group))
+            .collect()
+    }
+
+    /// The process of a Pod whose command line begins with `program`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of_program(uid: &str, program: &str) -> anyhow::Result<Self> {
+        let mut all = Self::of_pod(uid).into_iter();
+        let found = all.find(|process| process.command().starts_with(program));
+        found.with_context(|| format!("no process `{program}` in the Pod {uid}"))
+    }
+
+    /// This process, which is on the node itself.
+    pub fn own() -> Self {
+        Self(std::process::id())
+    }
+
+    /// Its command line, with spaces between the arguments.
+    pub fn command(self) -> String {
+        self.read("cmdline").replace('\0', " ")
+    }
+
+    /// A line of `/proc/<id>/status` by its name, such as `CapEff`; empty when there is none.
+    pub fn status(self, name: &str) -> String {
+        let status = self.read("status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_default()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Which namespace of a kind, such as `net`, it is in.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn namespace(self, kind: &str) -> anyhow::Result<PathBuf> {
+        Ok(fs::read_link(self.path(&format!("ns/{kind}")))?)
+    }
+
+    /// Its mounts: place and options.
+    pub fn mounts(self) -> Vec<(String, String)> {
+        let mounts = self.read("mounts");
+        let mounts = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>());
+        mounts
+            .filter_map(|mount| match mount.as_slice() {
+                [_, at, _, options, ..] => Some(((*at).to_owned(), (*options).to_owned())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// How many descriptors it has.
+    pub fn descriptors(self) -> usize {
+        fs::read_dir(self.path("fd")).map_or(0, Iterator::count)
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn kill(self) -> anyhow::Result<()> {
+        let id = Pid::from_raw(i32::try_from(self.0)?);
+        kill(id, Signal::SIGKILL).with_context(|| format!("failed to kill process {id}"))
+    }
+
+    fn path(self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.0))
+    }
+
+    fn read(self, name: &str) -> String {
+        let content = fs::read(self.path(name)).unwrap_or_default();
+        String::from_utf8_lossy(&content).into_owned()
+    }
+}

@@ -1,0 +1,314 @@
+//! Pods that a test starts.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::Cluster;
+use crate::wait;
+
+/// The workload's image: a shell, Python with boto3, the AWS CLI.
+pub(super) const IMAGE: &str = "local.test/workload:1";
+/// How long a Pod may take to get anywhere, on a machine that is busy with others.
+pub const PHASE_DEADLINE: Duration = Duration::from_secs(90);
+
+/// A Pod on the node.
+#[derive(Clone)]
+pub struct Workload<'a> {
+    cluster: &'a Cluster,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl Cluster {
+    /// Makes a namespace with the ServiceAccount `trainer`, whose Pods get credentials, for which
+    /// everything is granted. Its name begins with `prefix`.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn workload_namespace(&self, prefix: &str) -> anyhow::Result<String> {
+        let control_plane = self.control_plane();
+        let namespace = control_plane.namespace(prefix, &[])?;
+        self.service_account(&namespace, "trainer")?;
+        Ok(namespace)
+    }
+
+    /// Makes a ServiceAccount whose Pods get credentials, for which everything is granted.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn service_account(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
+        let inject = [("caios.coreweave.com/inject", "true")];
+        self.control_plane()
+            .service_account(namespace, name, &inject)?;
+        self.coreweave().grant(namespace, name);
+        Ok(())
+    }
+
+    /// Creates a Pod of `trainer` with these containers and other members of its spec.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn create_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        containers: &[Value],
+        further: &Value,
+    ) -> anyhow::Result<Workload<'_>> {
+        let mut spec = pod_spec(containers);
+        if let (Some(spec), Some(further)) = (spec.as_object_mut(), further.as_object()) {
+            spec.extend(further.clone());
+        }
+        let created = self.control_plane().create(&json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "namespace": namespace, "name": name },
+            "spec": spec,
+        }))?;
+        let created = created.accepted()?;
+        Ok(Workload {
+            cluster: self,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: created.string("/metadata/uid").to_owned(),
+        })
+    }
+
+    /// Creates a Pod of `trainer` that does nothing until it is told to, and waits until it runs.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn idle_pod(&self, namespace: &str, name: &str) -> anyhow::Result<Workload<'_>> {
+        let idle = container("main", &["sleep", "86400"]);
+        let pod = self.create_pod(namespace, name, &[idle], &json!({}))?;
+        pod.until_running()?;
+        Ok(pod)
+    }
+
+    /// A Pod that somebody else has created.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn existing_pod(&self, namespace: &str, name: &str) -> anyhow::Result<Workload<'_>> {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        let pod = self.control_plane().get(&path)?.accepted()?;
+        Ok(Workload {
+            cluster: self,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: pod.string("/metadata/uid").to_owned(),
+        })
+    }
+
+    /// The Pods of a namespace with this label, that are not being deleted.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn pods(&self, namespace: &str, label: &str) -> anyhow::Result<Vec<Workload<'_>>> {
+        let label = label.replace('=', "%3D");
+        let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={label}");
+        let list = self.control_plane().get(&path)?.accepted()?.body;
+        let items = list.pointer("/items").and_then(Value::as_array);
+        let living = |pod: &&Value| pod.pointer("/metadata/deletionTimestamp").is_none();
+        let names = items
+            .into_iter()
+            .flatten()
+            .filter(living)
+            .filter_map(|pod| pod.pointer("/metadata/name").and_then(Value::as_str));
+        names
+            .map(|name| self.existing_pod(namespace, name))
+            .collect()
+    }
+}
+
+/// A container of the workload's image.
+pub fn container(name: &str, command: &[&str]) -> Value {
+    json!({ "name": name, "image": IMAGE, "imagePullPolicy": "Never", "command": command })
+}
+
+/// The spec of a Pod of `trainer`, which ends at once when it is told to.
+pub fn pod_spec(containers: &[Value]) -> Value {
+    json!({
+        "serviceAccountName": "trainer",
+        "terminationGracePeriodSeconds": 1,
+        "containers": containers,
+    })
+}
+
+impl Workload<'_> {
+    fn path(&self) -> String {
+        format!("/api/v1/namespaces/{}/pods/{}", self.namespace, self.name)
+    }
+
+    /// The Pod as the API server has it.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn object(&self) -> anyhow::Result<Value> {
+        Ok(self
+            .cluster
+            .control_plane()
+            .get(&self.path())?
+            .accepted()?
+            .body)
+    }
+
+    /// Waits until `condition` holds of the Pod.
+    ///
+    /// # Errors
+    /// When it does not in time; the error shows the Pod's status.
+    pub fn until(&self, what: &str, condition: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+        let mut seen = Value::Null;
+        let what = format!("the Pod {} {what}", self.name);
+        let waited = wait::until(&what, PHASE_DEADLINE, || {
+            let Ok(object) = self.object() else {
+                return false;
+            };
+            let holds = condition(&object);
+            seen = object.pointer("/status").cloned().unwrap_or_default();
+            holds
+        });
+        waited.with_context(|| format!("its status: {seen:#}"))
+    }
+
+    /// Waits until all its containers run.
+    ///
+    /// # Errors
+    /// When they do not in time.
+    pub fn until_running(&self) -> anyhow::Result<()> {
+        self.until("runs", |pod| {
+            let statuses = pod
+                .pointer("/status/containerStatuses")
+                .and_then(Value::as_array);
+            statuses.is_some_and(|statuses| {
+                statuses
+                    .iter()
+                    .all(|status| status.pointer("/state/running").is_some())
+            })
+        })
+    }
+
+    /// Waits until it has ended, well or not; its phase.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn ended(&self) -> anyhow::Result<String> {
+        let phase = |pod: &Value| {
+            let phase = pod.pointer("/status/phase").and_then(Value::as_str);
+            phase.unwrap_or_default().to_owned()
+        };
+        self.until("ends", |pod| {
+            ["Succeeded", "Failed"].contains(&phase(pod).as_str())
+        })?;
+        Ok(phase(&self.object()?))
+    }
+
+    /// What a container has written.
+    ///
+    /// # Errors
+    /// When the kubelet does not say.
+    pub fn log(&self, container: &str) -> anyhow::Result<String> {
+        let mut logs = self.cluster.control_plane().kubectl()?;
+        logs.args(["--namespace", &self.namespace, "logs", &self.name]);
+        logs.args(["--container", container]);
+        self.cluster.control_plane().printed(logs)
+    }
+
+    /// Runs a command in a container; what it printed.
+    ///
+    /// # Errors
+    /// When it fails; the error has what it printed.
+    pub fn exec(&self, container: &str, command: &[&str]) -> anyhow::Result<String> {
+        let mut exec = self.cluster.control_plane().kubectl()?;
+        exec.args(["--namespace", &self.namespace, "exec", &self.name]);
+        exec.args(["--container", container, "--"]).args(command);
+        self.cluster.control_plane().printed(exec)
+    }
+
+    /// Asks for credentials in a container, as an SDK does, with its own token or with `token`: status
+    /// and body.
+    ///
+    /// # Errors
+    /// When nothing answers.
+    pub fn credentials(&self, token: Option<&str>) -> anyhow::Result<(u16, Value)> {
+        let printed = self.exec("main", &["python3", "-c", ASK, token.unwrap_or_default()])?;
+        let (status, body) = printed.split_once(' ').context("no answer came back")?;
+        let body = serde_json::from_str(body).unwrap_or_else(|_| body.into());
+        Ok((status.parse()?, body))
+    }
+
+    /// Its service account token, as its containers read it.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn token(&self) -> anyhow::Result<String> {
+        let read = "cat $AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+        self.exec("main", &["sh", "-c", read])
+    }
+
+    /// How often a container was started anew.
+    ///
+    /// # Errors
+    /// When the Pod is gone.
+    pub fn restarts(&self, kind: &str) -> anyhow::Result<i64> {
+        let pod = self.object()?;
+        let count = pod.pointer(&format!("/status/{kind}/0/restartCount"));
+        Ok(count.and_then(Value::as_i64).unwrap_or_default())
+    }
+
+    /// Asks for its end, as `kubectl delete pod` does.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn ask_to_end(&self) -> anyhow::Result<()> {
+        let control_plane = self.cluster.control_plane();
+        let json = "application/json";
+        control_plane
+            .send(Method::DELETE, &self.path(), json, Vec::new())?
+            .accepted()?;
+        Ok(())
+    }
+
+    /// Waits until it is gone.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub fn gone(&self) -> anyhow::Result<()> {
+        wait::until(
+            &format!("the Pod {} is gone", self.name),
+            PHASE_DEADLINE,
+            || {
+                let found = self.cluster.control_plane().get(&self.path());
+                found.is_ok_and(|pod| pod.code == 404 || pod.string("/metadata/uid") != self.uid)
+            },
+        )
+    }
+
+    /// Deletes it, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub fn delete(&self) -> anyhow::Result<()> {
+        self.ask_to_end()?;
+        self.gone()
+    }
+}
+
+/// Prints the status and the body of one request.
+const ASK: &str = r#"
+import os, sys, urllib.request
+token = sys.argv[1] or open(os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]).read()
+request = urllib.request.Request(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"], headers={"Authorization": token})
+try:
+    answer = urllib.request.urlopen(request, timeout=15)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, answer.read().decode())
+"#;
