@@ -13,9 +13,13 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::Mode;
+use super::descriptor::sockopt::defer_accept;
 use super::readiness::watch;
 use super::reown::accept_within;
 
+/// How long a connection may stay in the kernel without a request. Then it is accepted all the same,
+/// and the time for a head runs.
+const DEFERRED_SECONDS: i32 = 5;
 /// What an accept may take when the Pod may have kept the listener too.
 const PLAIN_ACCEPT_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -34,6 +38,9 @@ impl PodListener {
         mode: Mode,
         blocking: Arc<Semaphore>,
     ) -> io::Result<Self> {
+        // A connection without a request is of no use yet, and would be cut if this agent died.
+        // A kernel that does not know the option serves as well.
+        let _ = defer_accept(socket.as_fd(), DEFERRED_SECONDS);
         Ok(Self {
             socket: watch(socket)?,
             mode,

@@ -19,7 +19,7 @@ use rustix::net::sockopt;
 use secrecy::SecretString;
 use shared::clock::Clock;
 use shared::enrolment::Status;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +80,11 @@ impl Enroller for Cluster {
             let serve = async {
                 loop {
                     if let Ok(mut stream) = listener.accept().await {
-                        let _ = stream.write_all(uid.as_str().as_bytes()).await;
+                        let uid = uid.clone();
+                        tokio::spawn(async move {
+                            let _ = stream.read(&mut [0]).await;
+                            let _ = stream.write_all(uid.as_str().as_bytes()).await;
+                        });
                     }
                 }
             };

@@ -22,6 +22,27 @@ fn get(socket: BorrowedFd<'_>, level: c_int, option: c_int, value: &mut [u8]) ->
     }
 }
 
+/// Keeps connections to a listener in the kernel until their client has sent something, for `seconds`
+/// at most (tcp(7), `TCP_DEFER_ACCEPT`). What was not accepted outlives the process that would have.
+pub(in crate::enrolment) fn defer_accept(socket: BorrowedFd<'_>, seconds: c_int) -> io::Result<()> {
+    let length = socklen_t::try_from(size_of::<c_int>()).unwrap_or_default();
+    // SAFETY: the kernel reads `length` bytes of `seconds`, which lives through the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Whether a classic or eBPF filter is attached. With no room for it, the kernel answers with the
 /// number of instructions (socket(7), `SO_GET_FILTER`), or fails for an eBPF program.
 pub(super) fn has_filter(socket: BorrowedFd<'_>) -> Result<bool, io::ErrorKind> {

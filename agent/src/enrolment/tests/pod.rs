@@ -1,7 +1,7 @@
 //! A Pod for tests: a thread in a network namespace of its own, and the client's side of the
 //! protocol.
 
-use std::io::{IoSlice, Read};
+use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -68,6 +68,7 @@ impl PodNamespace {
             stream
                 .set_read_timeout(Some(Duration::from_secs(10)))
                 .unwrap();
+            stream.write_all(b"?").unwrap();
             let mut text = String::new();
             stream.read_to_string(&mut text).unwrap();
             text
