@@ -48,6 +48,7 @@ impl Kernel {
             (&tests.agent, guest::AGENT_TESTS),
             (&binaries::agent(), guest::AGENT),
             (&binaries::enroll(), guest::ENROLL),
+            (&binaries::keeper(), guest::KEEPER),
             (&self.driver, &guest::driver(&self.release)),
         ];
         for (from, to) in copies {

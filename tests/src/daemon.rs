@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::ensure;
 use shared::contract::{AGENT_ID, NODE_DIRECTORY};
 
-use crate::agent::Agent;
+use crate::agent::{ADMIN, Agent};
 use crate::binaries;
 use crate::container::Container;
 use crate::node::Node;
@@ -91,6 +91,14 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// When it does not become ready; the error shows its log.
     pub fn agent(&self, further: &[&str]) -> anyhow::Result<Agent> {
+        self.agent_at(ADMIN, further)
+    }
+
+    /// As [`agent`](Self::agent), with its metrics at `admin`: a second one on the node.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn agent_at(&self, admin: &str, further: &[&str]) -> anyhow::Result<Agent> {
         let node = self.node;
         let certificates = node.directory().join("ca.pem");
         let container = Container::new(node.directory(), AGENT_ID, &[])
@@ -100,10 +108,13 @@ impl<'a> Daemon<'a> {
             argument
                 .replace(&shown(&certificates), "/ca.pem")
                 .replace(&shown(node.directory()), NODE_DIRECTORY)
+                .replace(ADMIN, admin)
         };
         let mut arguments: Vec<_> = node.agent_arguments().into_iter().map(inside).collect();
         arguments.extend(further.iter().map(|&argument| argument.to_owned()));
-        Agent::contained(node.namespace(), &container, &arguments, &node.agent_log())?.ready()
+        let log = node.agent_log();
+        let agent = Agent::contained(node.namespace(), &container, &arguments, &log)?;
+        agent.with_admin(node.namespace(), admin.parse()?).ready()
     }
 }
 

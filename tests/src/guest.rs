@@ -9,6 +9,8 @@ pub const INIT: &str = "/debug/guest";
 pub const AGENT: &str = "/debug/caios-agent";
 /// `caios-enroll`.
 pub const ENROLL: &str = "/tiny/caios-enroll";
+/// The keeper.
+pub const KEEPER: &str = "/debug/caios-keeper";
 /// The agent's own tests.
 pub const AGENT_TESTS: &str = "/debug/deps/agent";
 /// The serial port for [`Report`]s, one line each. The kernel and all programs write to the first.

@@ -10,6 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shared::contract;
 
+use crate::container::Container;
+use crate::daemon::Daemon;
 use crate::node::Node;
 use crate::{binaries, wait};
 
@@ -37,6 +39,28 @@ impl Keeper {
         let child = node.namespace().call(move || command.spawn())?;
         Ok(Self { child, log })
     }
+
+    /// Starts the keeper of the agent's Pod `instance` in a container of the node, without any
+    /// privilege, and waits for nothing. Its agent is started with [`CONTAINED`](Self::CONTAINED).
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn contained(daemon: Daemon<'_>, instance: &str) -> anyhow::Result<Self> {
+        let node = daemon.node();
+        let log = node.directory().join(format!("keeper-{instance}.log"));
+        let output = File::options().create(true).append(true).open(&log)?;
+        let container = Container::new(node.directory(), contract::AGENT_ID, &[])
+            .sees(binaries::keeper(), "/caios-keeper")
+            .writes(daemon.directory(), contract::NODE_DIRECTORY);
+        let mut command = Command::new("/caios-keeper");
+        command.args(["--instance", instance]).stdin(Stdio::null());
+        command.stdout(output.try_clone()?).stderr(output);
+        let child = container.spawn(node.namespace(), command)?;
+        Ok(Self { child, log })
+    }
+
+    /// Where the agent in a container finds a [contained](Self::contained) keeper.
+    pub const CONTAINED: [&str; 2] = ["--keeper-socket", contract::KEEPER_SOCKET_PATH];
 
     /// The flags of the agent that belongs to the keeper of `instance`.
     pub fn arguments(node: &Node, instance: &str) -> Vec<String> {

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use shared::contract;
+use tests::agent::ADMIN;
 use tests::daemon::{Daemon, ensure_without_capability};
 use tests::guest::AGENT_TESTS;
+use tests::keeper::Keeper;
 use tests::node::Node;
 use tests::pod::Pod;
 use tests::relay::Relay;
@@ -34,6 +36,10 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("a listener that the agent makes its own", reown),
     ("a listener that is served as it is", plain),
     ("a new sandbox of a Pod", sandbox),
+    (
+        "listeners and keys over a crash and an upgrade of the agent",
+        handover,
+    ),
     ("a relay over a restart of the agent", relay),
     ("a clock that jumps by an hour", clock::jumps),
 ];
@@ -106,6 +112,39 @@ fn sandbox(daemon: Daemon<'_>) -> anyhow::Result<()> {
     let new = node.sandbox(&old)?;
     succeeded(&new.enroll("30s")?)?;
     served(&new)?;
+    Ok(())
+}
+
+/// The keeper holds what a crashed agent had, and the next keeper takes it over.
+fn handover(daemon: Daemon<'_>) -> anyhow::Result<()> {
+    let node = daemon.node();
+    let agent = |instance, admin| {
+        let [flag, socket] = Keeper::CONTAINED;
+        daemon.agent_at(admin, &[flag, socket, "--instance", instance])
+    };
+    let mut keeper = Keeper::contained(daemon, "old")?;
+    let first = agent("old", ADMIN)?;
+    let pod = node.enrolled_pod("handover", "handover-0")?;
+    let keys = served(&pod)?;
+    wait::until("the keeper has the keys", PATIENCE, || {
+        first.count("caios_agent_kept_identities") >= 1
+    })?;
+    first.crash()?;
+    let mut second = agent("old", ADMIN)?;
+    ensure!(served(&pod)? == keys, "other keys after a crash");
+
+    let _next_keeper = Keeper::contained(daemon, "new")?;
+    let third = agent("new", "127.0.0.1:9470")?;
+    keeper.ask_to_end()?;
+    let ended = second.terminate()?;
+    ensure!(ended.success(), "the old agent ended with {ended}");
+    let ended = keeper.ended()?;
+    ensure!(ended.success(), "the old keeper ended with {ended}");
+    ensure!(served(&pod)? == keys, "other keys after an upgrade");
+    let adopted = third.count("caios_agent_listeners_adopted_total");
+    ensure!(adopted == 1, "{adopted} listeners taken over");
+    let exchanges = exchanges(node, &pod);
+    ensure!(exchanges == 1, "{exchanges} exchanges");
     Ok(())
 }
 
