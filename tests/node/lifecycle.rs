@@ -16,7 +16,7 @@ const RUNS: u64 = 5;
 
 /// The agent's process.
 fn agent(cluster: &Cluster) -> anyhow::Result<Process> {
-    Process::of_program(&cluster.agent()?.uid, "/caios-agent run")
+    Process::of_program(&cluster.agent()?.uid, "caios-agent run")
 }
 
 /// Waits until the agent has exactly one listener for each Pod that runs and was to get credentials.

@@ -11,6 +11,7 @@
 #![cfg(test)]
 #![expect(clippy::print_stdout, reason = "what happened is what it prints")]
 
+mod agents;
 mod isolation;
 mod lifecycle;
 mod survival;

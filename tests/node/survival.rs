@@ -13,6 +13,8 @@ use tests::cluster::{Cluster, Demand, Load};
 use tests::wait;
 use tokio::time::Instant;
 
+use crate::agents;
+
 /// An event and how often it happens in a full run.
 struct Row {
     name: &'static str,
@@ -36,6 +38,46 @@ const ROWS: &[Row] = &[
         name: "a workload's Pod is deleted",
         times: 10,
         happens: workload_deleted,
+    },
+    Row {
+        name: "agent's worker killed",
+        times: 100,
+        happens: |scene| agents::worker_killed(scene.cluster),
+    },
+    Row {
+        name: "agent's container killed",
+        times: 20,
+        happens: |scene| agents::container_killed(scene.cluster),
+    },
+    Row {
+        name: "keeper killed",
+        times: 50,
+        happens: |scene| agents::keeper_killed(scene.cluster),
+    },
+    Row {
+        name: "DaemonSet rollout restart",
+        times: 20,
+        happens: |scene| agents::rolled_out_anew(scene.cluster),
+    },
+    Row {
+        name: "agent's Pod deleted",
+        times: 10,
+        happens: |scene| agents::pod_deleted(scene.cluster),
+    },
+    Row {
+        name: "agent's Pod evicted",
+        times: 5,
+        happens: |scene| agents::pod_evicted(scene.cluster),
+    },
+    Row {
+        name: "helm upgrade and rollback",
+        times: 3,
+        happens: |scene| agents::upgraded_and_rolled_back(scene.cluster, scene.number),
+    },
+    Row {
+        name: "upstream down, agent killed and upgraded",
+        times: 3,
+        happens: upstream_down_and_agent_replaced,
     },
     Row {
         name: "kubelet restart",
@@ -173,6 +215,14 @@ fn api_server_away(scene: &Scene<'_>) -> anyhow::Result<()> {
 fn upstream_down(scene: &Scene<'_>) -> anyhow::Result<()> {
     scene.cluster.coreweave().stop_api();
     let result = wait_away(scene).and_then(|()| pod_with_credentials(scene));
+    scene.cluster.coreweave().start_api()?;
+    result
+}
+
+fn upstream_down_and_agent_replaced(scene: &Scene<'_>) -> anyhow::Result<()> {
+    scene.cluster.coreweave().stop_api();
+    let result = agents::worker_killed(scene.cluster)
+        .and_then(|()| agents::upgraded_and_rolled_back(scene.cluster, scene.number));
     scene.cluster.coreweave().start_api()?;
     result
 }

@@ -67,6 +67,8 @@ fn settings(cluster: &ControlPlane, place: &Place) -> anyhow::Result<serde_json:
             "imagefs.available": "1Mi",
         },
         "imageGCHighThresholdPercent": 100,
+        // A container that is killed again and again is the test's doing.
+        "crashLoopBackOff": { "maxContainerRestartPeriod": "1s" },
         // Start and end of many Pods together.
         "kubeAPIQPS": 200,
         "kubeAPIBurst": 400,

@@ -15,8 +15,7 @@ const IMAGE: &str = "localhost/caios-credential-agent";
 const REGION: &str = "us-east-04a";
 /// Less than the default, which many Pods on a small machine have no place for together.
 const ENROLL_CPU: &str = "20m";
-/// How often the agent looks for Pods that are gone: tests wait for it.
-const POLL_INTERVAL: &str = "2s";
+/// How long a rollout may take, in the form that kubectl wants.
 const ROLLED_OUT: &str = "120s";
 
 impl Cluster {
@@ -47,8 +46,7 @@ impl Cluster {
              helm install {RELEASE} ./helm -n {NAMESPACE} --create-namespace \\
                  --set config.orgID=$ORG_ID --set config.region=$REGION \\
                  --set image.repository=$IMAGE --set caBundle.configMap=coreweave-ca \\
-                 --set injector.enroll.cpu={ENROLL_CPU} \\
-                 --set 'agent.extraArgs={{--poll-interval={POLL_INTERVAL}}}'"
+                 --set injector.enroll.cpu={ENROLL_CPU}"
         ))?;
         self.until_rolled_out()?;
         *notes = Some(printed.clone());

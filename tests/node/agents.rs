@@ -1,0 +1,102 @@
+//! Ends of agents and keepers, by crash, by deletion and by upgrade.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use tests::chart::{NAMESPACE, RELEASE};
+use tests::cluster::{Cluster, PHASE_DEADLINE, Process};
+use tests::wait;
+
+/// The worker of the agent's container, and the first process of either container.
+const WORKER: &str = "caios-agent run";
+const SUPERVISOR: &str = "/caios-agent supervise";
+const KEEPER: &str = "/caios-keeper";
+/// Between a kill and the next process.
+const RESTART: Duration = Duration::from_secs(60);
+
+/// Waits until one agent is on the node, which has taken over what its keeper holds.
+fn until_settled(cluster: &Cluster) -> anyhow::Result<()> {
+    wait::until("one agent serves", PHASE_DEADLINE, || {
+        let linked = cluster.agent_metric("caios_agent_keeper_connected");
+        linked.is_ok_and(|linked| linked > 0.0)
+    })
+}
+
+/// Kills a process of the agent's Pod, and waits until another one is in its place.
+fn killed(cluster: &Cluster, program: &str) -> anyhow::Result<()> {
+    let agent = cluster.agent()?;
+    let process = Process::of_program(&agent.uid, program)?;
+    process.kill()?;
+    wait::until("another process is there", RESTART, || {
+        Process::of_program(&agent.uid, program).is_ok_and(|other| other != process)
+    })?;
+    until_settled(cluster)
+}
+
+pub(crate) fn worker_killed(cluster: &Cluster) -> anyhow::Result<()> {
+    killed(cluster, WORKER)
+}
+
+pub(crate) fn container_killed(cluster: &Cluster) -> anyhow::Result<()> {
+    killed(cluster, SUPERVISOR)
+}
+
+pub(crate) fn keeper_killed(cluster: &Cluster) -> anyhow::Result<()> {
+    killed(cluster, KEEPER)
+}
+
+/// Waits until another agent than that of the Pod `old` is alone on the node.
+fn until_replaced(cluster: &Cluster, old: &str) -> anyhow::Result<()> {
+    wait::until("another agent is alone on the node", PHASE_DEADLINE, || {
+        let is_another = cluster.agent().is_ok_and(|agent| agent.uid != old);
+        is_another && Process::of_pod(old).is_empty()
+    })?;
+    cluster.until_rolled_out()?;
+    until_settled(cluster)
+}
+
+pub(crate) fn pod_deleted(cluster: &Cluster) -> anyhow::Result<()> {
+    let old = cluster.agent()?;
+    old.ask_to_end()?;
+    until_replaced(cluster, &old.uid)
+}
+
+pub(crate) fn pod_evicted(cluster: &Cluster) -> anyhow::Result<()> {
+    let old = cluster.agent()?;
+    let eviction = serde_json::json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": { "namespace": NAMESPACE, "name": old.name },
+    });
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}/eviction", old.name);
+    let body = eviction.to_string().into_bytes();
+    cluster
+        .control_plane()
+        .send(hyper::Method::POST, &path, "application/json", body)?
+        .accepted()?;
+    until_replaced(cluster, &old.uid)
+}
+
+pub(crate) fn rolled_out_anew(cluster: &Cluster) -> anyhow::Result<()> {
+    let old = cluster.agent()?.uid;
+    cluster.typed(&format!(
+        "kubectl -n {NAMESPACE} rollout restart daemonset/caios-agent"
+    ))?;
+    until_replaced(cluster, &old)
+}
+
+/// An upgrade that changes the agent's Pod, and its rollback.
+pub(crate) fn upgraded_and_rolled_back(cluster: &Cluster, number: u32) -> anyhow::Result<()> {
+    let upgrade = format!(
+        "helm upgrade {RELEASE} ./helm -n {NAMESPACE} --reuse-values \\
+             --set agent.podAnnotations.upgrade=number-{number}"
+    );
+    let rollback = format!("helm rollback {RELEASE} -n {NAMESPACE}");
+    for command in [upgrade, rollback] {
+        let old = cluster.agent()?.uid;
+        cluster.typed(&command)?;
+        until_replaced(cluster, &old)?;
+    }
+    ensure!(cluster.agent_metric("caios_agent_panics_total")? == 0.0);
+    Ok(())
+}
