@@ -5,7 +5,7 @@ FROM scratch
 ARG TARGETARCH
 COPY target/image/${TARGETARCH}/ /
 LABEL org.opencontainers.image.title="caios-credential-agent" \
-      org.opencontainers.image.description="CAIOS credential agent: caios-agent, caios-enroll, caios-injector" \
+      org.opencontainers.image.description="CAIOS credential agent: caios-agent, caios-enroll, caios-injector, caios-keeper" \
       org.opencontainers.image.licenses="Apache-2.0"
 # A number, so that the kubelet can tell that it is not root.
 USER 65532:65532

@@ -3,12 +3,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo build --locked --release --package agent --bin caios-agent
-cargo build --locked --release --package injector --bin caios-injector
+cargo build --locked --release --package agent --package injector --bin caios-agent --bin caios-injector
 cargo build --locked --profile tiny --no-default-features --package enroll --bin caios-enroll
+cargo build --locked --profile tiny --package keeper --bin caios-keeper
 target=target/x86_64-unknown-linux-gnu
 status=0
-for binary in "$target"/release/caios-{agent,injector} "$target/tiny/caios-enroll"; do
+for binary in "$target"/release/caios-{agent,injector} "$target"/tiny/caios-{enroll,keeper}; do
     if readelf --program-headers "$binary" | grep -q INTERP; then
         echo "$binary is not static: it asks for an interpreter"
         status=1

@@ -36,16 +36,17 @@ fi
 build() {
     cargo build --quiet --locked --target "$triple" --profile "$1" "${@:2}"
 }
-build "$profile" --package agent --bin caios-agent
-build "$profile" --package injector --bin caios-injector
+# Together: what both are made of is then built once, here and in tests/binaries.sh.
+build "$profile" --package agent --package injector --bin caios-agent --bin caios-injector
 build tiny --no-default-features --package enroll --bin caios-enroll
+build tiny --package keeper --bin caios-keeper
 
 built=target/$triple
 folder=${profile/#dev/debug}
 staged=target/image/$arch
 rm -rf "$staged"
 install -D --mode 0755 --target-directory "$staged" \
-    "$built/$folder/caios-agent" "$built/$folder/caios-injector" "$built/tiny/caios-enroll"
+    "$built/$folder"/caios-{agent,injector} "$built"/tiny/caios-{enroll,keeper}
 install -D --mode 0644 "$bundle" "$staged/etc/ssl/certs/ca-certificates.crt"
 chmod -R u=rwX,go=rX "$staged"
 find "$staged" -exec touch --no-dereference --date @0 {} +
@@ -93,11 +94,12 @@ expect "the files" "$(find "$root" -mindepth 1 -printf '%M %U:%G %P\n' | sort --
 -rwxr-xr-x 0:0 caios-agent
 -rwxr-xr-x 0:0 caios-enroll
 -rwxr-xr-x 0:0 caios-injector
+-rwxr-xr-x 0:0 caios-keeper
 drwxr-xr-x 0:0 etc
 drwxr-xr-x 0:0 etc/ssl
 drwxr-xr-x 0:0 etc/ssl/certs
 -rw-r--r-- 0:0 etc/ssl/certs/ca-certificates.crt"
-for binary in caios-agent caios-enroll caios-injector; do
+for binary in caios-agent caios-enroll caios-injector caios-keeper; do
     said=$(chroot "$root" "/$binary" --version 2>&1)
     expect "/$binary --version" "${said##* }" "$version"
 done

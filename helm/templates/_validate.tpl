@@ -57,7 +57,7 @@ sentences are what people see. */}}
 {{- $problems = append $problems (printf "alerts.certificateSeconds is %d: with injector.certificate.lifetime `%v` every certificate comes to that before its renewal, so the alert would fire again and again; at most %d" (int $.Values.alerts.certificateSeconds) $i.certificate.lifetime (div . 3)) -}}
 {{- end -}}
 {{- end -}}
-{{- range $path, $value := dict "agent.drainTimeout" .Values.agent.drainTimeout "injector.shutdownDelay" $i.shutdownDelay "injector.drainTimeout" $i.drainTimeout -}}
+{{- range $path, $value := dict "agent.drainTimeout" .Values.agent.drainTimeout "agent.handoverTimeout" .Values.agent.handoverTimeout "injector.shutdownDelay" $i.shutdownDelay "injector.drainTimeout" $i.drainTimeout -}}
 {{- if not (regexMatch "^[0-9]{1,3}s$" (toString $value)) -}}
 {{- $problems = append $problems (printf "%s is `%v`: must be seconds, such as 10s, because the Pod's grace period is counted from it" $path $value) -}}
 {{- end -}}

@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::contract;
-use tests::binaries;
+use tests::{binaries, wait};
 
 use super::rendered::{LEAST, Rendered, SHAPES, shape, texts};
 
@@ -19,7 +20,8 @@ fn run(binary: PathBuf, container: &Value, given: &str, subcommand: &str) -> Str
     command.env_clear().arg(subcommand);
     for flag in flags {
         // As the kubelet replaces it.
-        command.arg(flag.replace("$(NODE_NAME)", "node-1"));
+        let flag = flag.replace("$(NODE_NAME)", "node-1");
+        command.arg(flag.replace("$(POD_UID)", "pod-1"));
     }
     command.env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
     for variable in container["env"].as_array().unwrap_or(&Vec::new()) {
@@ -40,12 +42,38 @@ fn the_binaries_understand_every_flag_that_the_chart_gives_them() {
         assert_eq!(agent["command"], json!(["/caios-agent"]));
         let in_force = run(binaries::agent(), agent, "supervise", "check-config");
         assert!(in_force.contains("node-1"), "{in_force}");
+        assert!(in_force.contains("pod-1"), "{in_force}");
 
         let injector = &rendered.injector()["containers"][0];
         assert_eq!(injector["command"], json!(["/caios-injector"]));
         let in_force = run(binaries::injector(), injector, "run", "check-config");
         assert!(in_force.contains("/run/caios-agent/public"), "{in_force}");
     }
+}
+
+#[test]
+fn the_keeper_understands_the_flags_of_its_container_and_is_where_the_agent_looks_for_it() {
+    let rendered = Rendered::new(&["--set", LEAST]);
+    let [agent, keeper] = [0, 1].map(|at| &rendered.agent()["containers"][at]);
+    assert_eq!(keeper["command"], json!(["/caios-keeper"]));
+    let socket = format!("--keeper-socket={}", contract::KEEPER_SOCKET_PATH);
+    let instance = "--instance=$(POD_UID)";
+    let flags = texts(&agent["args"]);
+    assert!(flags.contains(&socket.as_str()) && flags.contains(&instance));
+    assert!(texts(&keeper["args"]).contains(&instance));
+    let node = tempfile::tempdir().unwrap();
+    let own = node.path().join("keeper.sock");
+    let mut command = Command::new(binaries::keeper());
+    for flag in texts(&keeper["args"]) {
+        command.arg(flag.replace(contract::KEEPER_SOCKET_PATH, &own.display().to_string()));
+    }
+    let mut running = command.env_clear().spawn().unwrap();
+    let published = wait::until("the keeper is there", Duration::from_secs(10), || {
+        own.exists()
+    });
+    running.kill().unwrap();
+    running.wait().unwrap();
+    published.unwrap();
 }
 
 #[test]
@@ -94,11 +122,15 @@ fn paths_names_and_numbers_are_those_of_the_contract() {
         "hostPath": { "path": contract::NODE_DIRECTORY, "type": "DirectoryOrCreate" },
     });
     assert_eq!(agent["volumes"][0], node);
-    for container in [&agent["initContainers"][0], &agent["containers"][0]] {
+    for container in [
+        &agent["initContainers"][0],
+        &agent["containers"][0],
+        &agent["containers"][1],
+    ] {
         let mount = json!({ "name": "node", "mountPath": contract::NODE_DIRECTORY });
         assert_eq!(container["volumeMounts"][0], mount);
     }
-    let private = &agent["containers"][0]["env"][1];
+    let private = &agent["containers"][0]["env"][2];
     let expected =
         json!({ "name": "CAIOS_AGENT_PRIVATE_DIRECTORY", "value": contract::PRIVATE_DIRECTORY });
     assert_eq!(*private, expected);
@@ -115,6 +147,7 @@ fn paths_names_and_numbers_are_those_of_the_contract() {
     );
     for security in [
         &agent["containers"][0]["securityContext"],
+        &agent["containers"][1]["securityContext"],
         &rendered.injector()["securityContext"],
     ] {
         assert_eq!(security["runAsUser"], contract::AGENT_ID);
@@ -168,10 +201,12 @@ fn only_containers_that_ask_the_api_server_have_a_token_for_it() {
     let has_token = |holder: &Value, list: &str| holder[list].to_string().contains("api-access");
     let usual = Rendered::new(&["--set", LEAST]);
     assert!(has_token(&usual.agent()["containers"][0], "volumeMounts"));
-    assert!(!has_token(
+    for other in [
         &usual.agent()["initContainers"][0],
-        "volumeMounts"
-    ));
+        &usual.agent()["containers"][1],
+    ] {
+        assert!(!has_token(other, "volumeMounts"));
+    }
     assert!(has_token(
         &usual.injector()["containers"][0],
         "volumeMounts"
@@ -185,8 +220,8 @@ fn only_containers_that_ask_the_api_server_have_a_token_for_it() {
 
 #[test]
 fn the_grace_of_a_pod_is_longer_than_its_drain() {
-    let values = "agent.drainTimeout=60s,injector.shutdownDelay=20s,injector.drainTimeout=30s";
+    let values = "agent.handoverTimeout=30s,agent.drainTimeout=60s,injector.shutdownDelay=20s,injector.drainTimeout=30s";
     let rendered = Rendered::new(&["--set", LEAST, "--set", values]);
-    assert_eq!(rendered.agent()["terminationGracePeriodSeconds"], 70);
+    assert_eq!(rendered.agent()["terminationGracePeriodSeconds"], 100);
     assert_eq!(rendered.injector()["terminationGracePeriodSeconds"], 55);
 }
