@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both install what they miss under target/tools.
 
-.PHONY: demo demo-shell node test images figures fmt
+.PHONY: demo demo-shell node test survive images figures fmt
 
 demo: ## the main job without a cluster: real agent, real AWS clients, stand-in for CoreWeave
 	@tests/demo.sh
@@ -18,6 +18,10 @@ test: ## everything that CI checks
 images: ## an image of all binaries, as an archive under target/image; tests/images.sh has the variables
 	@tests/tools/fetch.sh base buildah
 	@tests/images.sh
+
+survive: ## crashes, upgrades and outages on a whole node under load, each as often as its row says; up to an hour
+	@tests/tools/fetch.sh
+	@NODE_SURVIVE=full IMAGE_PROFILE=release cargo test --workspace --test node --locked -- survival
 
 figures: ## requests per second, latency, memory, enrolment time and sizes, on this machine
 	@tests/figures.sh

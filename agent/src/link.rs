@@ -139,18 +139,24 @@ impl<E: Enroller, M: Memory> Link<E, M> {
             let pause = match ending {
                 Ending::Done => return,
                 Ending::Superseded => {
-                    self.standing.supersede(true);
-                    self.memory.rest(true);
+                    self.follow(true);
                     SUPERSEDED_INTERVAL
                 }
                 // Its own keeper takes the place in a moment.
-                Ending::Elsewhere => RETRY_INTERVAL,
+                Ending::Elsewhere => {
+                    self.follow(false);
+                    RETRY_INTERVAL
+                }
+                // Whether another agent serves it hears when it is linked again; until then somebody
+                // must renew.
                 Ending::Lost(error) => {
+                    self.follow(false);
                     tracing::warn!(%error, "the keeper is gone; its next one gets everything again");
                     complained = false;
                     RETRY_INTERVAL
                 }
                 Ending::Failed(error) => {
+                    self.follow(false);
                     if !std::mem::replace(&mut complained, true) {
                         let socket = self.settings.socket.display();
                         tracing::warn!(%socket, %error, "no keeper: a restart of this agent would lose the Pods' listeners");

@@ -12,7 +12,7 @@ const WORKER: &str = "caios-agent run";
 const SUPERVISOR: &str = "/caios-agent supervise";
 const KEEPER: &str = "/caios-keeper";
 /// Between a kill and the next process.
-const RESTART: Duration = Duration::from_secs(60);
+const RESTART: Duration = Duration::from_mins(1);
 
 /// Waits until one agent is on the node, which has taken over what its keeper holds.
 fn until_settled(cluster: &Cluster) -> anyhow::Result<()> {
@@ -97,6 +97,7 @@ pub(crate) fn upgraded_and_rolled_back(cluster: &Cluster, number: u32) -> anyhow
         cluster.typed(&command)?;
         until_replaced(cluster, &old)?;
     }
-    ensure!(cluster.agent_metric("caios_agent_panics_total")? == 0.0);
+    let panics = cluster.agent_metric("caios_agent_panics_total")?;
+    ensure!(panics < 1.0, "{panics} panics");
     Ok(())
 }

@@ -19,5 +19,5 @@ mod store;
 mod succession;
 
 pub use arguments::Arguments;
-pub use descriptor::{MAX_SNAPSHOT_BYTES, check_listener, check_snapshot};
+pub use descriptor::{MAX_SNAPSHOT_BYTES, Unfit, check_listener, check_snapshot};
 pub use keeper::{Problem, Settings, run, run_until_asked};

@@ -249,7 +249,7 @@ impl<E: Enroller, M: Memory> Link<E, M> {
         Ok(())
     }
 
-    fn follow(&self, superseded: bool) {
+    pub(super) fn follow(&self, superseded: bool) {
         if superseded != self.standing.is_superseded() {
             tracing::info!(
                 superseded,
