@@ -6,6 +6,7 @@ use anyhow::ensure;
 use tests::chart::{NAMESPACE, RELEASE};
 use tests::cluster::{Cluster, PHASE_DEADLINE, Process};
 use tests::wait;
+use tokio::time::Instant;
 
 /// The worker of the agent's container, and the first process of either container.
 const WORKER: &str = "caios-agent run";
@@ -33,8 +34,13 @@ fn killed(cluster: &Cluster, program: &str) -> anyhow::Result<()> {
     until_settled(cluster)
 }
 
+/// As it happens in life, seldom: a worker that crashes as soon as it is started is another matter.
 pub(crate) fn worker_killed(cluster: &Cluster) -> anyhow::Result<()> {
-    killed(cluster, WORKER)
+    killed(cluster, WORKER)?;
+    let started = Instant::now();
+    wait::until("the worker has lived for a second", RESTART, || {
+        started.elapsed() > Duration::from_secs(1)
+    })
 }
 
 pub(crate) fn container_killed(cluster: &Cluster) -> anyhow::Result<()> {

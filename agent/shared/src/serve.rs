@@ -10,6 +10,8 @@ mod progress;
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,7 +178,8 @@ impl Drop for Place {
 /// is its last, those on which nothing is asked any more are closed a little later, and it returns
 /// when the last connection has ended. So a client that sends just then gets its answer.
 ///
-/// Each connection runs in a task of its own; a panic in `service` ends that one alone.
+/// What can be answered at once is, before the next connection is accepted; then each connection runs
+/// in a task of its own. A panic in `service` ends its connection alone.
 ///
 /// # Cancel safety
 /// Dropping the future closes the listener and all its connections at once: bound the drain with
@@ -208,11 +211,21 @@ pub async fn serve<A, S, F>(
         };
         let service = service.clone();
         let abandoned = abandoned.clone();
-        tasks.spawn(async move {
+        let mut connection = Box::pin(async move {
             abandoned
                 .run_until_cancelled(connection.run(io, service))
                 .await;
         });
+        // Its request is mostly there already, and its answer in memory. Answered before the next
+        // connection is accepted, it is the only one that the process could take with it. A panic
+        // ends this connection alone, as it would in its task.
+        let answered = poll_fn(|cx| {
+            let polled = catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(cx)));
+            std::task::Poll::Ready(polled.map_or(true, |polled| polled.is_ready()))
+        });
+        if !answered.await {
+            tasks.spawn(connection);
+        }
     }
     drop(listener);
     tasks.close();

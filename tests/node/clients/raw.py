@@ -73,9 +73,14 @@ asked = 0
 
 def ask():
     global asked
-    keys = credentials()
-    if asked % S3_EVERY == 0:
-        read(keys)
+    stage = "credentials"
+    try:
+        keys = credentials()
+        stage = "S3"
+        if asked % S3_EVERY == 0:
+            read(keys)
+    except Exception as error:
+        raise RuntimeError(f"{stage}: {type(error).__name__}: {error}") from error
     asked += 1
     return keys["AccessKeyId"]
 
