@@ -5,8 +5,10 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Gives a token that the first SIGTERM or SIGINT cancels. A second signal ends the process at
-/// once, with status 143 or 130.
+/// Gives a token that the first SIGTERM or SIGINT cancels. A SIGINT after that ends the process at
+/// once, with status 130: a person does not want to wait. Another SIGTERM changes nothing: a container
+/// runtime that is asked twice to stop a container sends it twice, and has SIGKILL for what takes too
+/// long.
 ///
 /// The signals are taken over before this returns. The task that waits for them lives as long as
 /// the runtime.
@@ -22,14 +24,14 @@ pub fn on_signals() -> io::Result<CancellationToken> {
     let asked = shutdown.clone();
     tokio::spawn(async move {
         signals.next().await;
-        tracing::info!("shutting down; a second signal ends the process at once");
+        tracing::info!("shutting down; SIGINT ends the process at once");
         asked.cancel();
-        let status = signals.next().await;
+        signals.interrupt.recv().await;
         #[expect(
             clippy::exit,
             reason = "the operator does not want to wait for the drain"
         )]
-        std::process::exit(status);
+        std::process::exit(128 + SignalKind::interrupt().as_raw_value());
     });
     Ok(shutdown)
 }
@@ -40,11 +42,11 @@ struct Signals {
 }
 
 impl Signals {
-    /// Waits for a signal and gives the exit status that shells know it by.
-    async fn next(&mut self) -> i32 {
+    /// Waits for a signal.
+    async fn next(&mut self) {
         tokio::select! {
-            _ = self.terminate.recv() => 128 + SignalKind::terminate().as_raw_value(),
-            _ = self.interrupt.recv() => 128 + SignalKind::interrupt().as_raw_value(),
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }
