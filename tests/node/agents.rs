@@ -1,4 +1,4 @@
-//! Ends of agents and keepers, by crash, by deletion and by upgrade.
+//! Ends of agents and keepers, by crash and by upgrade.
 
 use std::time::Duration;
 
@@ -8,9 +8,8 @@ use tests::cluster::{Cluster, PHASE_DEADLINE, Process};
 use tests::wait;
 use tokio::time::Instant;
 
-/// The worker of the agent's container, and the first process of either container.
+/// The worker of the agent's container, and the keeper.
 const WORKER: &str = "caios-agent run";
-const SUPERVISOR: &str = "/caios-agent supervise";
 const KEEPER: &str = "/caios-keeper";
 /// Between a kill and the next process.
 const RESTART: Duration = Duration::from_mins(1);
@@ -43,10 +42,6 @@ pub(crate) fn worker_killed(cluster: &Cluster) -> anyhow::Result<()> {
     })
 }
 
-pub(crate) fn container_killed(cluster: &Cluster) -> anyhow::Result<()> {
-    killed(cluster, SUPERVISOR)
-}
-
 pub(crate) fn keeper_killed(cluster: &Cluster) -> anyhow::Result<()> {
     killed(cluster, KEEPER)
 }
@@ -59,28 +54,6 @@ fn until_replaced(cluster: &Cluster, old: &str) -> anyhow::Result<()> {
     })?;
     cluster.until_rolled_out()?;
     until_settled(cluster)
-}
-
-pub(crate) fn pod_deleted(cluster: &Cluster) -> anyhow::Result<()> {
-    let old = cluster.agent()?;
-    old.ask_to_end()?;
-    until_replaced(cluster, &old.uid)
-}
-
-pub(crate) fn pod_evicted(cluster: &Cluster) -> anyhow::Result<()> {
-    let old = cluster.agent()?;
-    let eviction = serde_json::json!({
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": { "namespace": NAMESPACE, "name": old.name },
-    });
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}/eviction", old.name);
-    let body = eviction.to_string().into_bytes();
-    cluster
-        .control_plane()
-        .send(hyper::Method::POST, &path, "application/json", body)?
-        .accepted()?;
-    until_replaced(cluster, &old.uid)
 }
 
 pub(crate) fn rolled_out_anew(cluster: &Cluster) -> anyhow::Result<()> {

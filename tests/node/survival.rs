@@ -54,12 +54,6 @@ const ROWS: &[Row] = &[
         happens: |scene| agents::worker_killed(scene.cluster),
     },
     Row {
-        name: "agent's container killed",
-        times: 20,
-        may_cut: WORKERS,
-        happens: |scene| agents::container_killed(scene.cluster),
-    },
-    Row {
         name: "keeper killed",
         times: 50,
         may_cut: 0,
@@ -70,20 +64,6 @@ const ROWS: &[Row] = &[
         times: 20,
         may_cut: 0,
         happens: |scene| agents::rolled_out_anew(scene.cluster),
-    },
-    Row {
-        name: "agent's Pod deleted",
-        times: 10,
-        may_cut: 0,
-        happens: |scene| agents::pod_deleted(scene.cluster),
-    },
-    Row {
-        name: "agent's Pod evicted",
-        times: 5,
-        // Seen twice in three runs, when a second SIGTERM still ended an agent at once; to be 0 when
-        // many runs have shown that it was that.
-        may_cut: 1,
-        happens: |scene| agents::pod_evicted(scene.cluster),
     },
     Row {
         name: "helm upgrade and rollback",
