@@ -176,14 +176,16 @@ impl App {
     /// # Errors
     /// When a socket cannot be published, or a part that should run for ever has ended: the process
     /// must not go on without it.
-    pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         // Whatever answers requests in flight goes on while they drain.
         let draining = CancellationToken::new();
         let _end_background = draining.clone().drop_guard();
         let mut background = self.background(&draining);
-        if let Some(watch) = self.watch.take() {
-            // Once the end has begun listeners end without their Pods.
-            background.spawn("the watch of Pods", watch.run(shutdown.clone()));
+        // The end of serving: not when somebody asks for it, but when there is nobody to wait for.
+        let stop = CancellationToken::new();
+        if let Some(watch) = self.watch {
+            // Once the drain has begun listeners end without their Pods.
+            background.spawn("the watch of Pods", watch.run(stop.clone()));
         }
         let mut serving = Parts::default();
         let (standing, unlink) = (
@@ -216,7 +218,6 @@ impl App {
         {
             tracing::warn!("starting without what the keeper holds: it does not answer");
         }
-        let stop = CancellationToken::new();
         let path = &self.config.enrolment.socket;
         let door = self.intake.open();
         let door = door.with_context(|| format!("failed to bind `{}`", path.display()))?;

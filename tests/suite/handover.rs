@@ -16,11 +16,17 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// The agent of the Pod `instance` with its metrics at `port`, started and not waited for.
 fn start(node: &Node, instance: &str, port: u16) -> Agent {
+    start_with(node, instance, port, &[])
+}
+
+/// The same with further flags.
+fn start_with(node: &Node, instance: &str, port: u16, further: &[&str]) -> Agent {
     let admin = SocketAddr::from(([127, 0, 0, 1], port));
     let mut arguments = node.agent_arguments();
     let at = arguments.iter().position(|flag| flag == "--admin-listen");
     arguments[at.unwrap() + 1] = admin.to_string();
     arguments.extend(Keeper::arguments(node, instance));
+    arguments.extend(further.iter().map(|&flag| flag.to_owned()));
     let agent = node.spawn_agent(&arguments).unwrap();
     agent.with_admin(node.namespace(), admin)
 }
@@ -173,6 +179,23 @@ fn an_agent_that_must_end_first_serves_on_until_the_next_one_is_there() {
     assert!(answers > 0);
     assert_eq!(node.standin().calls().exchanges(), 1);
     drop(next);
+}
+
+#[test]
+fn an_agent_that_watches_pods_waits_for_the_next_one_too_and_then_drains() {
+    let node = Node::new().unwrap();
+    let _keeper = Keeper::spawn(&node, "old").unwrap();
+    // There is no API server, which is nothing to the agent; nobody comes in its place.
+    let flags = ["--watch-pods=true", "--handover-timeout=2s"];
+    let mut agent = start_with(&node, "old", 9469, &flags).ready().unwrap();
+    let _pod = node.enrolled_pod("trainer", "train-0").unwrap();
+    agent.ask_to_end().unwrap();
+    // Not a request: were the agent dead, it would wait for the next one.
+    assert_eq!(agent.ended().unwrap().code(), Some(0), "{}", agent.log());
+    let log = agent.log();
+    for step in ["serving on until", "no other agent has come", "\"drained\""] {
+        assert!(log.contains(step), "{step}: {log}");
+    }
 }
 
 #[test]
