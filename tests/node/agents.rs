@@ -1,4 +1,4 @@
-//! Ends of agents and keepers, by crash and by upgrade.
+//! Ends of agents and keepers, by crash, by deletion and by upgrade.
 
 use std::time::Duration;
 
@@ -54,6 +54,28 @@ fn until_replaced(cluster: &Cluster, old: &str) -> anyhow::Result<()> {
     })?;
     cluster.until_rolled_out()?;
     until_settled(cluster)
+}
+
+pub(crate) fn pod_deleted(cluster: &Cluster) -> anyhow::Result<()> {
+    let old = cluster.agent()?;
+    old.ask_to_end()?;
+    until_replaced(cluster, &old.uid)
+}
+
+pub(crate) fn pod_evicted(cluster: &Cluster) -> anyhow::Result<()> {
+    let old = cluster.agent()?;
+    let eviction = serde_json::json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": { "namespace": NAMESPACE, "name": old.name },
+    });
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}/eviction", old.name);
+    let body = eviction.to_string().into_bytes();
+    cluster
+        .control_plane()
+        .send(hyper::Method::POST, &path, "application/json", body)?
+        .accepted()?;
+    until_replaced(cluster, &old.uid)
 }
 
 pub(crate) fn rolled_out_anew(cluster: &Cluster) -> anyhow::Result<()> {

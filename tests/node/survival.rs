@@ -66,6 +66,18 @@ const ROWS: &[Row] = &[
         happens: |scene| agents::rolled_out_anew(scene.cluster),
     },
     Row {
+        name: "agent's Pod deleted",
+        times: 10,
+        may_cut: 0,
+        happens: |scene| agents::pod_deleted(scene.cluster),
+    },
+    Row {
+        name: "agent's Pod evicted",
+        times: 5,
+        may_cut: 0,
+        happens: |scene| agents::pod_evicted(scene.cluster),
+    },
+    Row {
         name: "helm upgrade and rollback",
         times: 3,
         may_cut: 0,
