@@ -20,19 +20,24 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 S3_EVERY = int(os.environ["LOAD_S3_EVERY"])
 
 
-def credentials():
-    with open(TOKEN_FILE, encoding="ascii") as file:
-        token = file.read()
-    connection = http.client.HTTPConnection(ENDPOINT.hostname, ENDPOINT.port, timeout=15)
+def get(host, port, path, headers):
+    """The body of the answer to one request on a connection of its own."""
+    connection = http.client.HTTPConnection(host, port, timeout=15)
     try:
-        connection.request("GET", ENDPOINT.path, headers={"Authorization": token})
+        connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         body = answer.read()
     finally:
         connection.close()
     if answer.status != 200:
-        raise RuntimeError(f"credentials: {answer.status} {body[:200]!r}")
-    return json.loads(body)
+        raise RuntimeError(f"{answer.status} {body[:200]!r}")
+    return body
+
+
+def credentials():
+    with open(TOKEN_FILE, encoding="ascii") as file:
+        token = file.read()
+    return json.loads(get(ENDPOINT.hostname, ENDPOINT.port, ENDPOINT.path, {"Authorization": token}))
 
 
 def digest(key, text):
@@ -57,15 +62,7 @@ def read(keys):
         f"AWS4-HMAC-SHA256 Credential={keys['AccessKeyId']}/{scope}, SignedHeaders={names}, "
         f"Signature={digest(key, text).hex()}"
     )
-    connection = http.client.HTTPConnection(HOST, timeout=15)
-    try:
-        connection.request("GET", "/object", headers=headers)
-        answer = connection.getresponse()
-        body = answer.read()
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise RuntimeError(f"S3: {answer.status} {body[:200]!r}")
+    get(HOST, 80, "/object", headers)
 
 
 asked = 0
