@@ -2,20 +2,19 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::admin::Admin;
 use crate::binaries;
 use crate::container::Container;
 use crate::http::Answer;
 use crate::namespace::Namespace;
+use crate::program::Program;
 use crate::wait;
 
 /// Where every agent of the tests has its metrics, in its own network namespace.
@@ -37,8 +36,7 @@ const PROXY_VARIABLES: [&str; 8] = [
 #[derive(Debug)]
 pub struct Agent {
     admin: Admin,
-    child: Child,
-    log: PathBuf,
+    program: Program,
 }
 
 impl Agent {
@@ -81,8 +79,7 @@ impl Agent {
             .context("failed to start the agent")?;
         Ok(Self {
             admin: Admin::new(node, ADMIN.parse()?),
-            child,
-            log: log.to_owned(),
+            program: Program::new("agent", child, log),
         })
     }
 
@@ -101,8 +98,7 @@ impl Agent {
         let command = command(Command::new("/caios-agent"), "supervise", arguments, log)?;
         Ok(Self {
             admin: Admin::new(node, ADMIN.parse()?),
-            child: container.spawn(node, command)?,
-            log: log.to_owned(),
+            program: Program::new("agent", container.spawn(node, command)?, log),
         })
     }
 
@@ -117,10 +113,8 @@ impl Agent {
     ///
     /// # Errors
     /// When it cannot be ended.
-    pub fn crash(mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+    pub fn crash(self) -> anyhow::Result<()> {
+        self.program.crash()
     }
 
     /// Asks it to end, and waits for nothing.
@@ -128,8 +122,7 @@ impl Agent {
     /// # Errors
     /// When it has ended already.
     pub fn ask_to_end(&self) -> anyhow::Result<()> {
-        let id = Pid::from_raw(i32::try_from(self.child.id())?);
-        kill(id, Signal::SIGTERM).context("failed to signal the agent")
+        self.program.ask_to_end()
     }
 
     /// Waits until it is ready.
@@ -177,12 +170,12 @@ impl Agent {
 
     /// What the agent has written so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        self.program.log()
     }
 
     /// The process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.program.id()
     }
 
     /// Asks it to end, and waits.
@@ -197,14 +190,9 @@ impl Agent {
     /// Waits until it has ended.
     ///
     /// # Errors
-    /// When it does not end in time.
+    /// When it does not end in time; the error shows its log.
     pub fn ended(&mut self) -> anyhow::Result<ExitStatus> {
-        let mut status = None;
-        wait::until("the agent ends", Duration::from_secs(30), || {
-            status = self.child.try_wait().ok().flatten();
-            status.is_some()
-        })?;
-        status.context("the agent ended")
+        self.program.ended()
     }
 }
 
@@ -221,11 +209,4 @@ fn command(
         command.env_remove(name);
     }
     Ok(command)
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

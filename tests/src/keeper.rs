@@ -2,32 +2,26 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
-use anyhow::Context as _;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use shared::contract;
 
+use crate::binaries;
 use crate::container::Container;
 use crate::daemon::Daemon;
 use crate::node::Node;
-use crate::{binaries, wait};
+use crate::program::Program;
 
-/// A running keeper. Killed when dropped.
+/// How a keeper is started, and how its agent finds it.
 #[derive(Debug)]
-pub struct Keeper {
-    child: Child,
-    log: PathBuf,
-}
+pub struct Keeper;
 
 impl Keeper {
     /// Starts the keeper of the agent's Pod `instance` on `node`, and waits for nothing.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn spawn(node: &Node, instance: &str) -> anyhow::Result<Self> {
+    pub fn spawn(node: &Node, instance: &str) -> anyhow::Result<Program> {
         let socket = socket(node);
         fs::create_dir_all(node.directory().join(contract::PRIVATE_NAME))?;
         let log = node.directory().join(format!("keeper-{instance}.log"));
@@ -37,7 +31,7 @@ impl Keeper {
         command.args(["--instance", instance]).stdin(Stdio::null());
         command.stdout(output.try_clone()?).stderr(output);
         let child = node.namespace().call(move || command.spawn())?;
-        Ok(Self { child, log })
+        Ok(Program::new("keeper", child, &log))
     }
 
     /// Starts the keeper of the agent's Pod `instance` in a container of the node, without any
@@ -45,7 +39,7 @@ impl Keeper {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn contained(daemon: Daemon<'_>, instance: &str) -> anyhow::Result<Self> {
+    pub fn contained(daemon: Daemon<'_>, instance: &str) -> anyhow::Result<Program> {
         let node = daemon.node();
         let log = node.directory().join(format!("keeper-{instance}.log"));
         let output = File::options().create(true).append(true).open(&log)?;
@@ -56,7 +50,7 @@ impl Keeper {
         command.args(["--instance", instance]).stdin(Stdio::null());
         command.stdout(output.try_clone()?).stderr(output);
         let child = container.spawn(node.namespace(), command)?;
-        Ok(Self { child, log })
+        Ok(Program::new("keeper", child, &log))
     }
 
     /// Where the agent in a container finds a [contained](Self::contained) keeper.
@@ -69,54 +63,9 @@ impl Keeper {
             format!("--instance={instance}"),
         ]
     }
-
-    /// Ends it as a crash does: at once, and without a word.
-    ///
-    /// # Errors
-    /// When it cannot be ended.
-    pub fn crash(mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-
-    /// Asks it to end, and waits for nothing.
-    ///
-    /// # Errors
-    /// When it has ended already.
-    pub fn ask_to_end(&self) -> anyhow::Result<()> {
-        let id = Pid::from_raw(i32::try_from(self.child.id())?);
-        kill(id, Signal::SIGTERM).context("failed to signal the keeper")
-    }
-
-    /// Waits until it has ended.
-    ///
-    /// # Errors
-    /// When it does not end in time; the error shows its log.
-    pub fn ended(&mut self) -> anyhow::Result<ExitStatus> {
-        let mut status = None;
-        wait::until("the keeper ends", Duration::from_secs(30), || {
-            status = self.child.try_wait().ok().flatten();
-            status.is_some()
-        })
-        .with_context(|| self.log())?;
-        status.context("the keeper ended")
-    }
-
-    /// What it has written so far.
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
 }
 
 fn socket(node: &Node) -> PathBuf {
     let private = node.directory().join(contract::PRIVATE_NAME);
     private.join(contract::KEEPER_SOCKET)
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

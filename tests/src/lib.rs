@@ -17,6 +17,7 @@ pub mod link;
 pub mod namespace;
 pub mod node;
 pub mod pod;
+pub mod program;
 pub mod prometheus;
 pub mod relay;
 pub mod server;
