@@ -8,6 +8,7 @@
 mod backoff;
 mod breaker;
 mod budget;
+mod clocks;
 mod entry;
 mod flight;
 mod gate;
@@ -35,6 +36,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::clocks::Clocks;
 use self::entry::{Entry, Found};
 use self::gate::Gate;
 pub use self::policy::Policy;
@@ -194,6 +196,15 @@ impl<E: Exchange> Cache<E> {
         self.0.closing.cancel();
         self.0.flights.close();
         self.0.flights.wait().await;
+    }
+}
+
+impl<E> Shared<E> {
+    fn clocks(&self) -> Clocks {
+        Clocks {
+            now: Instant::now(),
+            wall: self.clock.now(),
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::Instant;
 
-use super::saved::{Clocks, SavedFailures};
+use super::clocks::Clocks;
+use super::saved::SavedFailures;
 use super::urgency::Urgency;
 use crate::exchange::ExchangeError;
 
@@ -86,8 +87,8 @@ impl Backoff {
         let not_before = self.not_before?;
         Some(SavedFailures {
             count: self.failures,
-            held: clocks.wall_of(not_before.held),
-            background: clocks.wall_of(not_before.background),
+            held: clocks.wall_at(not_before.held),
+            background: clocks.wall_at(not_before.background),
         })
     }
 
@@ -96,8 +97,8 @@ impl Backoff {
         Self {
             failures: saved.count,
             not_before: Some(NotBefore {
-                held: clocks.instant_of(saved.held),
-                background: clocks.instant_of(saved.background),
+                held: clocks.instant_at(saved.held),
+                background: clocks.instant_at(saved.background),
             }),
         }
     }

@@ -16,11 +16,12 @@ use tokio::time::Instant;
 use self::state::{FlightState, State};
 pub(super) use self::state::{Found, Settled, Step};
 use super::backoff::Backoff;
+use super::clocks::Clocks;
 use super::handover::{Current, CurrentCredentials};
 use super::policy::Policy;
-use super::saved::{Clocks, SavedFailures};
+use super::saved::SavedFailures;
 use super::urgency::Urgency;
-use super::view::{IdentityView, Moment};
+use super::view::IdentityView;
 use crate::credentials::Credentials;
 use crate::exchange::ExchangeError;
 use crate::metrics::Outcome;
@@ -160,7 +161,7 @@ impl Entry {
     }
 
     /// What a person may see.
-    pub(super) fn view(&self, moment: Moment) -> IdentityView {
+    pub(super) fn view(&self, moment: Clocks) -> IdentityView {
         self.state().view(&self.identity, moment)
     }
 
@@ -186,8 +187,8 @@ impl Entry {
             identity: self.identity.clone(),
             held: held.map(|held| CurrentCredentials {
                 credentials: held.credentials.clone(),
-                ends_at: clocks.wall_of(clocks.now + held.remaining(clocks.now, clocks.wall)),
-                renew_at: clocks.wall_of(held.renew_at()),
+                ends_at: clocks.wall_at(clocks.now + held.remaining(clocks.now, clocks.wall)),
+                renew_at: clocks.wall_at(held.renew_at()),
             }),
             tokens: state.tokens.all().map(Arc::clone).collect(),
             failures: state.backoff.save(clocks),

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::breaker::{Breaker, Passage};
 use super::budget::Budget;
+use super::clocks::Clocks;
 use super::policy::Policy;
-use super::saved::{Clocks, SavedGate};
+use super::saved::SavedGate;
 use super::urgency::Urgency;
 use crate::metrics::Metrics;
 
@@ -118,7 +119,7 @@ impl Gate {
         SavedGate {
             breaker_open: state.breaker.is_open(),
             retries_left: state.budget.left(clocks.now),
-            throttled_until: state.throttled_until.map(|until| clocks.wall_of(until)),
+            throttled_until: state.throttled_until.map(|until| clocks.wall_at(until)),
         }
     }
 
@@ -127,7 +128,7 @@ impl Gate {
         let mut guard = self.state();
         let state = &mut *guard;
         state.budget.restore(saved.retries_left, clocks.now);
-        state.throttled_until = saved.throttled_until.map(|until| clocks.instant_of(until));
+        state.throttled_until = saved.throttled_until.map(|until| clocks.instant_at(until));
         if saved.breaker_open && !state.breaker.is_open() {
             state.breaker.open(clocks.now, &mut state.rng);
         }

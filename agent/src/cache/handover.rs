@@ -6,10 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 
-use super::saved::{Clocks, Saved, SavedCredentials, SavedFailures, SavedIdentity, SavedToken};
-use super::{Cache, Shared, flight};
+use super::saved::{Saved, SavedCredentials, SavedFailures, SavedIdentity, SavedToken};
+use super::{Cache, flight};
 use crate::credentials::Credentials;
 use crate::exchange::Exchange;
 use crate::workload::{Identity, Pod, PodUid, Token, Workload};
@@ -114,15 +113,6 @@ impl<E: Exchange> Cache<E> {
     /// same, and for one that has no credentials an exchange is made.
     pub fn rest(&self, resting: bool) {
         self.0.gate.rest(resting);
-    }
-}
-
-impl<E> Shared<E> {
-    fn clocks(&self) -> Clocks {
-        Clocks {
-            now: Instant::now(),
-            wall: self.clock.now(),
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use fastrand::Rng;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::saved::Clocks;
+use super::clocks::Clocks;
 use crate::credentials::Credentials;
 
 /// Less than this left at receipt is as good as expired: the caller could sign nothing with it.
@@ -67,7 +67,7 @@ impl Held {
         (life >= LEAST_LIFE).then(|| Self {
             credentials,
             deadline,
-            renew_at: clocks.instant_of(renew_at).min(deadline),
+            renew_at: clocks.instant_at(renew_at).min(deadline),
         })
     }
 

@@ -5,14 +5,10 @@
 //! reboot, and little to a person. Whatever has ended meanwhile is left out when it is read.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::time::Instant;
-
-use super::held::remaining;
 
 /// A cache, written and read. Its only form outside this process is sealed memory.
 #[derive(Deserialize, Serialize)]
@@ -86,27 +82,4 @@ pub(super) struct SavedGate {
     pub(super) breaker_open: bool,
     pub(super) retries_left: f64,
     pub(super) throttled_until: Option<Timestamp>,
-}
-
-/// Both clocks at one moment.
-#[derive(Clone, Copy)]
-pub(super) struct Clocks {
-    pub(super) now: Instant,
-    pub(super) wall: Timestamp,
-}
-
-impl Clocks {
-    /// The wall clock's time when the monotonic clock shows `at`; now for what has passed.
-    pub(super) fn wall_of(self, at: Instant) -> Timestamp {
-        let left = at.saturating_duration_since(self.now);
-        self.wall.checked_add(left).unwrap_or(Timestamp::MAX)
-    }
-
-    /// The monotonic clock's time when the wall clock shows `at`; now for what has passed.
-    pub(super) fn instant_of(self, at: Timestamp) -> Instant {
-        let left = remaining(at, self.wall);
-        // What no clock can reach is as good as a century.
-        let far = Duration::from_hours(24 * 365 * 100);
-        self.now.checked_add(left).unwrap_or(self.now + far)
-    }
 }

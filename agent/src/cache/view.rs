@@ -1,10 +1,7 @@
 //! What a person may see of the cache: no key, no id of one, no token.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::Cache;
 use crate::exchange::Exchange;
@@ -66,35 +63,11 @@ pub struct FailureView {
     pub message: String,
 }
 
-/// The two clocks at one moment.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    pub(super) now: Instant,
-    pub(super) wall: Timestamp,
-}
-
-impl Moment {
-    /// What the wall clock shows at `instant`.
-    pub(super) fn wall_at(self, instant: Instant) -> Timestamp {
-        let since = |later: Instant, earlier: Instant| -> Duration {
-            later.saturating_duration_since(earlier)
-        };
-        let ahead = self.wall.saturating_add(since(instant, self.now));
-        let ahead = ahead.unwrap_or(Timestamp::MAX);
-        ahead
-            .saturating_sub(since(self.now, instant))
-            .unwrap_or(Timestamp::MIN)
-    }
-}
-
 impl<E: Exchange> Cache<E> {
     /// Looks at everything, one identity after the other.
     pub fn view(&self) -> View {
         let shared = &self.0;
-        let moment = Moment {
-            now: Instant::now(),
-            wall: shared.clock.now(),
-        };
+        let moment = shared.clocks();
         let gate = shared.gate.view(moment.now);
         let entries = shared.identities.iter();
         let mut identities: Vec<_> = entries.map(|(_, entry)| entry.view(moment)).collect();
@@ -112,19 +85,9 @@ impl<E: Exchange> Cache<E> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::cache::script::{Act, HOUR, Node, refused, unavailable};
+    use std::time::Duration;
 
-    #[tokio::test(start_paused = true)]
-    async fn an_instant_is_told_by_the_wall_clock_of_the_moment() {
-        let wall = Timestamp::from_second(1_000).unwrap();
-        let now = Instant::now() + Duration::from_secs(100);
-        let moment = Moment { now, wall };
-        for (offset, second) in [(0, 900), (100, 1_000), (160, 1_060)] {
-            let instant = Instant::now() + Duration::from_secs(offset);
-            assert_eq!(moment.wall_at(instant).as_second(), second);
-        }
-    }
+    use crate::cache::script::{Act, HOUR, Node, refused, unavailable};
 
     #[tokio::test(start_paused = true)]
     async fn an_identity_shows_the_age_of_its_key_its_end_and_its_renewal() {

@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::cache::backoff::Backoff;
+use crate::cache::clocks::Clocks;
 use crate::cache::handover::CurrentCredentials;
 use crate::cache::held::{Held, remaining};
 use crate::cache::policy::Policy;
-use crate::cache::saved::Clocks;
 use crate::cache::tokens::{Choice, Tokens};
 use crate::cache::urgency::Urgency;
-use crate::cache::view::{FailureView, IdentityView, KeyView, Moment};
+use crate::cache::view::{FailureView, IdentityView, KeyView};
 use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::exchange::ExchangeError;
@@ -202,6 +202,7 @@ impl State {
             self.backoff = Backoff::default();
         }
         self.held = Some(newer);
+        self.received_at = None;
         self.refusal = None;
         self.missed_renewal = false;
     }
@@ -275,8 +276,8 @@ impl State {
     }
 
     /// What a person may see of it.
-    pub(super) fn view(&self, identity: &Identity, moment: Moment) -> IdentityView {
-        let Moment { now, wall } = moment;
+    pub(super) fn view(&self, identity: &Identity, moment: Clocks) -> IdentityView {
+        let Clocks { now, wall } = moment;
         let held = self.held.as_ref();
         let held = held.filter(|held| !held.is_expired(now, wall));
         let urgency = if held.is_some() || self.waiting == 0 {
