@@ -46,18 +46,33 @@ impl Relay {
         Ok(pod.output(command)?.status)
     }
 
-    /// Processor time that it has used so far.
+    /// Waits until it has been asleep, and has not run once, for 30 looks on end.
     ///
     /// # Errors
-    /// When it has ended.
-    pub fn processor_time(&self) -> anyhow::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
-        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
-        let mut fields = fields.split_ascii_whitespace().skip(11);
-        // utime and stime, in hundredths of a second on every architecture.
-        let mut ticks = || fields.next().and_then(|field| field.parse::<u64>().ok());
-        let ticks = ticks().zip(ticks()).context("no times in stat")?;
-        Ok(Duration::from_millis(10 * (ticks.0 + ticks.1)))
+    /// When it never rests, or has ended.
+    pub fn rests(&self) -> anyhow::Result<()> {
+        let mut last = None;
+        let mut alike = 0;
+        wait::until("the relay rests", Duration::from_mins(1), || {
+            let asleep = self
+                .status("State:")
+                .is_some_and(|state| state.starts_with('S'));
+            let turns = self.status("voluntary_ctxt_switches:");
+            alike = if asleep && turns == last {
+                alike + 1
+            } else {
+                0
+            };
+            last = turns;
+            alike == 30
+        })
+    }
+
+    /// The field `name` of its `/proc` status. `None` when it has ended.
+    fn status(&self, name: &str) -> Option<String> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
+        let mut values = status.lines().filter_map(|line| line.strip_prefix(name));
+        Some(values.next()?.trim().to_owned())
     }
 
     /// Resident memory, in bytes.
@@ -65,10 +80,8 @@ impl Relay {
     /// # Errors
     /// When it has ended.
     pub fn resident(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kilobytes: u64 = kilobytes.context("no VmRSS in status")?.parse()?;
+        let value = self.status("VmRSS:").context("no VmRSS in status")?;
+        let kilobytes: u64 = value.trim_end_matches(" kB").parse()?;
         Ok(1024 * kilobytes)
     }
 

@@ -40,7 +40,9 @@ pub(super) struct Connection {
     down: Pipe,
     /// The client's end has been passed on.
     up_shut: bool,
-    /// Since when there is no agent for what was asked, in seconds since boot.
+    /// When the agent was last reached, in seconds since boot.
+    dialled_s: Option<i64>,
+    /// Since when there is no agent for what was asked.
     lost_s: Option<i64>,
     /// Since when the client has its whole answer.
     answered_s: Option<i64>,
@@ -56,6 +58,7 @@ impl Connection {
             up: Pipe::default(),
             down: Pipe::default(),
             up_shut: false,
+            dialled_s: None,
             lost_s: None,
             answered_s: None,
             active_s: now_s,
@@ -84,7 +87,7 @@ impl Connection {
 
     /// Whether a request waits for an agent.
     pub(super) fn is_waiting(&self) -> bool {
-        self.agent.is_none() && self.is_asking()
+        self.agent.is_none() && self.is_asking() && !self.down.ended
     }
 
     /// Whether something was asked that is not answered.
@@ -124,8 +127,11 @@ impl Connection {
                 Err(_gone) => return Fate::Done,
             }
         }
-        if self.agent.is_none() && !self.up.is_empty() {
+        // An agent that takes a connection and ends it without an answer may do so again and again:
+        // it is reached once a second at most.
+        if self.is_waiting() && self.dialled_s != Some(now_s) {
             self.agent = dial();
+            self.dialled_s = self.agent.as_ref().map(|_| now_s).or(self.dialled_s);
             self.up_shut = false;
         }
         if self.agent.is_some() {
