@@ -1,35 +1,35 @@
 //! The native sidecar `caios-enroll relay` of a Pod.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::fs::{self, File};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use anyhow::Context as _;
 use shared::contract;
 
 use crate::node::Node;
 use crate::pod::Pod;
+use crate::program::Program;
 use crate::{binaries, wait};
 
 /// A running relay. Killed when dropped.
 #[derive(Debug)]
-pub struct Relay(Child);
+pub struct Relay(Program);
 
 impl Relay {
-    /// Starts the relay of `pod` to the agent of `node`, and waits until it listens.
+    /// Starts the relay of `pod` to the agent of `node`, and waits until somebody listens where it
+    /// is to.
     ///
     /// # Errors
-    /// When it does not listen in time.
+    /// When nobody listens in time.
     pub fn start(node: &Node, pod: &Pod) -> anyhow::Result<Self> {
+        let log = pod.token_file().with_extension("relay.log");
         let mut command = Command::new(binaries::enroll());
         let socket = node.public_directory().join(contract::AGENT_SOCKET);
         command.arg("relay").arg("--socket").arg(socket);
-        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stderr(File::create(&log)?);
         let child = pod.namespace().call(move || command.spawn())?;
-        let relay = Self(child);
+        let relay = Self(Program::new("relay", child, &log));
         wait::until("the relay listens", Duration::from_secs(10), || {
             Self::check(pod).is_ok_and(|status| status.success())
         })?;
@@ -89,31 +89,16 @@ impl Relay {
     ///
     /// # Errors
     /// When it has ended already.
-    pub fn signal(&self) -> anyhow::Result<()> {
-        let id = Pid::from_raw(i32::try_from(self.0.id())?);
-        Ok(kill(id, Signal::SIGTERM)?)
+    pub fn ask_to_end(&self) -> anyhow::Result<()> {
+        self.0.ask_to_end()
     }
 
     /// Waits until it has ended, and returns its exit code and what it has said.
     ///
     /// # Errors
     /// When it does not end in time.
-    pub fn ended(mut self) -> anyhow::Result<(Option<i32>, Vec<String>)> {
-        let mut status = None;
-        wait::until("the relay ends", Duration::from_secs(15), || {
-            status = self.0.try_wait().ok().flatten();
-            status.is_some()
-        })?;
-        let said = self.0.stderr.take().context("it has a standard error")?;
-        let said = BufReader::new(said).lines().collect::<Result<_, _>>()?;
-        ensure!(status.is_some(), "it has ended");
-        Ok((status.and_then(|status| status.code()), said))
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    pub fn ended(mut self) -> anyhow::Result<(Option<i32>, String)> {
+        let status = self.0.ended()?;
+        Ok((status.code(), self.0.log()))
     }
 }

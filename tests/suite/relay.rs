@@ -65,9 +65,9 @@ fn a_pod_is_served_over_both_loopback_addresses_without_enrolling() {
     );
     assert_eq!(node.standin().calls().exchanges(), 1);
 
-    relay.signal().unwrap();
+    relay.ask_to_end().unwrap();
     let (code, said) = relay.ended().unwrap();
-    assert_eq!(code, Some(0), "{said:?}");
+    assert_eq!(code, Some(0), "{said}");
     assert_eq!(Relay::check(&pod).unwrap().code(), Some(69));
 }
 
@@ -109,12 +109,12 @@ fn an_agent_that_restarts_or_is_killed_under_load_is_not_seen() {
         stop.store(true, Ordering::Relaxed);
         agent
     });
-    relay.signal().unwrap();
+    relay.ask_to_end().unwrap();
     let (_, said) = relay.ended().unwrap();
     let told = said
-        .iter()
+        .lines()
         .filter(|line| line.contains("wait for the node's agent"));
-    assert!(told.count() >= 1, "{said:?}");
+    assert!(told.count() >= 1, "{said}");
 }
 
 #[test]
@@ -282,11 +282,11 @@ fn sigterm_lets_what_was_asked_be_answered_and_exits_0() {
             agent.count("caios_agent_held_requests") >= 1
         })
         .unwrap();
-        relay.signal().unwrap();
+        relay.ask_to_end().unwrap();
         assert_eq!(asked.join().unwrap().status, 200);
     });
     let (code, said) = relay.ended().unwrap();
-    assert_eq!(code, Some(0), "{said:?}");
+    assert_eq!(code, Some(0), "{said}");
 }
 
 #[test]
@@ -297,8 +297,8 @@ fn a_taken_port_is_said_with_an_exit_code_of_its_own() {
     let squatter = squatter.unwrap();
     let relay = Relay::start(&node, &pod).unwrap();
     let (code, said) = relay.ended().unwrap();
-    assert_eq!(code, Some(70), "{said:?}");
+    assert_eq!(code, Some(70), "{said}");
     let port = contract::DEFAULT_PORT.to_string();
-    assert!(said.iter().any(|line| line.contains(&port)), "{said:?}");
+    assert!(said.contains(&port), "{said}");
     drop(squatter);
 }

@@ -158,9 +158,9 @@ fn relay(daemon: Daemon<'_>) -> anyhow::Result<()> {
     drop(first);
     let _second = daemon.agent(&[])?;
     served(&pod)?;
-    relay.signal()?;
+    relay.ask_to_end()?;
     let (code, said) = relay.ended()?;
-    ensure!(code == Some(0), "the relay ended with {code:?}: {said:?}");
+    ensure!(code == Some(0), "the relay ended with {code:?}: {said}");
     Ok(())
 }
 
