@@ -419,6 +419,17 @@ async fn a_listener_accepts_its_own_pods_token_alone_also_when_it_is_remembered(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_the_api_server_does_not_know_just_then_is_compared_by_its_name() {
+    let signer = Signer::ec("e");
+    let node = Node::with_keys(&[&signer], settings());
+    for (name, status) in [(NODE, None), ("node-b", Some(403))] {
+        let token = signer.sign(&claims_with("/kubernetes.io/node", json!({ "name": name })));
+        let found = node.verify(&token).await.err().map(|error| error.status());
+        assert_eq!(found, status, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_of_an_old_cluster_without_a_node_claim_is_accepted() {
     let signer = Signer::ec("e");
     let node = Node::with_keys(&[&signer], settings());
