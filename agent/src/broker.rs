@@ -15,6 +15,7 @@ use crate::link::{Memory, SavedMemory};
 use crate::metrics::Outcome;
 use crate::route::Authority;
 use crate::snapshot;
+use crate::tenants::Tenants;
 use crate::workload::{Pod, PodUid, Workload};
 
 /// Verifies who asks, and has their credentials.
@@ -127,7 +128,7 @@ impl<E: Exchange> Authority for Broker<E> {
     async fn credentials(
         &self,
         authorization: Option<&[u8]>,
-        listener: Option<&PodUid>,
+        listener: Option<&Tenants>,
     ) -> Result<(Credentials, Outcome), Error> {
         let workload = self.verifier.verify(authorization, listener).await?;
         let served = self.served(&workload).await?;

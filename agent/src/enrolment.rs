@@ -15,19 +15,23 @@ mod descriptor;
 mod handed;
 mod intake;
 mod listener;
+mod networks;
 mod readiness;
 mod registration;
 mod registry;
 mod reown;
+mod served;
 mod take;
+mod turn;
 mod unkept;
 mod waiting;
 
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +49,7 @@ pub(crate) use adopt::Adopted;
 pub(crate) use readiness::watch;
 
 use crate::error::Error;
+use crate::tenants::Tenants;
 use crate::workload::{Pod, PodUid, Workload};
 
 /// How a listener is taken from a Pod.
@@ -91,6 +96,9 @@ impl Settings {
     }
 }
 
+/// Whatever is to last as long as an enrolled Pod.
+pub type Listed = Box<dyn Any + Send + Sync>;
+
 /// What enrolment needs from the rest of the agent.
 pub trait Enroller: Send + Sync + 'static {
     /// Verifies a service account token as it came.
@@ -108,6 +116,15 @@ pub trait Enroller: Send + Sync + 'static {
     /// The addresses that `pod` is known to have; empty where they are not known.
     fn addresses(&self, pod: &PodUid) -> Vec<IpAddr>;
 
-    /// Starts to serve `pod` on `listener` until `stop` is cancelled, and then drops it.
-    fn serve(&self, pod: &Pod, listener: PodListener, stop: CancellationToken) -> JoinHandle<()>;
+    /// Starts to serve `tenants` on `listener` until `stop` is cancelled, and then drops it.
+    fn serve(
+        &self,
+        tenants: Arc<Tenants>,
+        listener: PodListener,
+        stop: CancellationToken,
+    ) -> JoinHandle<()>;
+
+    /// Lists `pod` as served at `addresses`, inside its network namespace, until what comes back is
+    /// dropped.
+    fn list(&self, pod: &Pod, addresses: &[SocketAddr]) -> Vec<Listed>;
 }

@@ -15,6 +15,8 @@ mod wire;
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::credentials::Credentials;
 use crate::workload::{Identity, Token};
 
@@ -35,6 +37,15 @@ pub trait Exchange: Send + Sync + 'static {
         identity: &Identity,
         token: &Token,
     ) -> impl Future<Output = Result<Credentials, ExchangeError>> + Send;
+
+    /// Until when `identity` gets keys of GET, because POST is refused to it; `None` for one that does
+    /// not, and where there are no two methods.
+    fn on_get_until(&self, _identity: &Identity) -> Option<Instant> {
+        None
+    }
+
+    /// Goes on with GET for `identity` until then, as the agent before this one did.
+    fn go_on_with_get(&self, _identity: &Identity, _until: Instant) {}
 }
 
 /// Why an exchange gave no credentials, by what may be done next. Messages hold no secret.

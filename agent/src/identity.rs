@@ -36,7 +36,8 @@ use self::store::Store;
 use self::unverified::Unverified;
 use crate::error::Error;
 use crate::metrics::{Metrics, TokenOutcome};
-use crate::workload::{PodUid, Workload};
+use crate::tenants::Tenants;
+use crate::workload::Workload;
 use shared::clock::Clock;
 
 /// How often remembered tokens that no longer hold are wiped.
@@ -154,8 +155,8 @@ impl Verifier {
     /// Verifies the token in an `Authorization` header and gives the workload that it proves.
     ///
     /// The token may come raw or after `Bearer`, in any case, with blanks around it. On an
-    /// enrolled Pod's own listener only that Pod's tokens are accepted; `None` as `listener`
-    /// accepts those of all Pods on this node. A token that was verified before costs a hash and
+    /// enrolled Pod's own listener only that Pod's tokens are accepted, and those of its tenants on one
+    /// that Pods share; `None` as `listener` accepts those of all Pods on this node. A token that was verified before costs a hash and
     /// a look-up.
     ///
     /// # Errors
@@ -172,7 +173,7 @@ impl Verifier {
     pub async fn verify(
         &self,
         authorization: Option<&[u8]>,
-        listener: Option<&PodUid>,
+        listener: Option<&Tenants>,
     ) -> Result<Arc<Workload>, Error> {
         let result = self.check(authorization, listener).await;
         let outcome = match &result {
@@ -246,7 +247,7 @@ impl Verifier {
     async fn check(
         &self,
         authorization: Option<&[u8]>,
-        listener: Option<&PodUid>,
+        listener: Option<&Tenants>,
     ) -> Result<(TokenOutcome, Arc<Workload>), Error> {
         let token = token(authorization)?;
         let digest = Memo::digest(token.as_bytes());
@@ -288,7 +289,7 @@ impl Verifier {
     }
 
     /// Compares where the token belongs with where it was shown.
-    fn place(&self, proof: &Proof, listener: Option<&PodUid>) -> Result<(), Error> {
+    fn place(&self, proof: &Proof, listener: Option<&Tenants>) -> Result<(), Error> {
         let pod = &proof.workload.pod;
         if let (Some(here), Some(bound)) = (&self.node, &proof.node)
             && here != bound
@@ -301,7 +302,7 @@ impl Verifier {
                 Quoted(here)
             )));
         }
-        if listener.is_some_and(|listener| *listener != pod.uid) {
+        if listener.is_some_and(|listener| !listener.has(&pod.uid)) {
             return Err(Error::Forbidden(format!(
                 "the token is that of Pod {}/{} (uid {}), and this is another Pod's endpoint: a \
                  Pod's token is accepted in that Pod alone",

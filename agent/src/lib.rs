@@ -7,7 +7,7 @@
 //! listener ─► serve ─► route ─► identity ─► cache ─► exchange ─► CoreWeave
 //! ```
 //!
-//! `shared::clock`, [`credentials`], [`error`], [`metrics`] and [`workload`] are leaves: any part
+//! `shared::clock`, [`credentials`], [`error`], [`metrics`], [`tenants`] and [`workload`] are leaves: any part
 //! may use them, and they use none.
 
 pub mod app;
@@ -29,5 +29,6 @@ pub mod route;
 pub mod snapshot;
 pub mod status;
 pub mod supervise;
+pub mod tenants;
 pub mod watch;
 pub mod workload;

@@ -19,14 +19,15 @@ use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::metrics::{Metrics, Outcome};
 use crate::status::Ledger;
+use crate::tenants::Tenants;
 use crate::workload::PodUid;
 
 /// Decides who gets credentials, and has them.
 pub trait Authority: Send + Sync + 'static {
     /// Gives the credentials of whoever `authorization` proves, and how they were come by.
     ///
-    /// `authorization` is the header's value as it was sent, if it was. `listener` is the Pod that
-    /// the listener belongs to, where it belongs to one.
+    /// `authorization` is the header's value as it was sent, if it was. `listener` has the Pods that
+    /// the listener serves, where it does not serve all.
     ///
     /// # Errors
     /// [`Error`], which says what to answer.
@@ -36,7 +37,7 @@ pub trait Authority: Send + Sync + 'static {
     fn credentials(
         &self,
         authorization: Option<&[u8]>,
-        listener: Option<&PodUid>,
+        listener: Option<&Tenants>,
     ) -> impl Future<Output = Result<(Credentials, Outcome), Error>> + Send;
 }
 
@@ -81,9 +82,11 @@ impl<A: Authority> Route<A> {
     pub async fn answer<B>(
         &self,
         request: Request<B>,
-        listener: Option<&PodUid>,
+        listener: Option<&Tenants>,
     ) -> Response<Full<Bytes>> {
         let begun = Instant::now();
+        let pod = listener.and_then(Tenants::only);
+        let pod = pod.as_ref();
         let (outcome, response) = if request.uri().path() != CREDENTIALS_PATH {
             (Outcome::Malformed, response::not_found())
         } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -92,7 +95,7 @@ impl<A: Authority> Route<A> {
             match self.credentials(&request, listener).await {
                 Ok((credentials, outcome)) => {
                     tracing::debug!(
-                        pod_uid = listener.map(PodUid::as_str),
+                        pod_uid = pod.map(PodUid::as_str),
                         access_key_id = credentials.access_key_id(),
                         ?outcome,
                         "answered with credentials"
@@ -100,8 +103,8 @@ impl<A: Authority> Route<A> {
                     (outcome, response::credentials(credentials.body()))
                 }
                 Err(error) => {
-                    self.log(&error, listener);
-                    if let (Some(ledger), Some(pod)) = (&self.ledger, listener) {
+                    self.log(&error, pod);
+                    if let (Some(ledger), Some(pod)) = (&self.ledger, pod) {
                         ledger.failed(pod, &error);
                     }
                     (error.outcome(), response::error(&error))
@@ -119,7 +122,7 @@ impl<A: Authority> Route<A> {
     async fn credentials<B>(
         &self,
         request: &Request<B>,
-        listener: Option<&PodUid>,
+        listener: Option<&Tenants>,
     ) -> Result<(Credentials, Outcome), Error> {
         let mut values = request.headers().get_all(AUTHORIZATION).iter();
         let authorization = values.next().map(HeaderValue::as_bytes);
@@ -134,8 +137,8 @@ impl<A: Authority> Route<A> {
     /// Logs why a workload gets nothing. Some SDKs send a request without a token each time they
     /// fail to refresh, so those are no warnings. The reason is quoted: a Pod can put line breaks
     /// into a token.
-    fn log(&self, error: &Error, listener: Option<&PodUid>) {
-        let pod_uid = listener.map(PodUid::as_str);
+    fn log(&self, error: &Error, pod: Option<&PodUid>) {
+        let pod_uid = pod.map(PodUid::as_str);
         let (status, reason) = (error.status(), error.to_string());
         let suppressed = &self.metrics.suppressed_log_lines;
         match error {

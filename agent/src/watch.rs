@@ -125,6 +125,7 @@ impl<G: Fn(&PodUid)> Watch<G> {
         gone: G,
     ) -> Self {
         let node = settings.node.clone();
+        registry.expect_networks();
         Self {
             pods: Pods::new(node.clone()),
             judge: Judge::new(settings.grace, settings.excluded_namespaces.clone()),
@@ -214,6 +215,11 @@ impl<G: Fn(&PodUid)> Watch<G> {
     /// Looks once and does what follows. Says whether time alone may bring more.
     fn look(&mut self, client: &Client) -> bool {
         let now = Instant::now();
+        if self.pods.is_listed() {
+            let networks = self.pods.iter();
+            let networks = networks.map(|seen| (seen.pod.uid.clone(), seen.host_network));
+            self.registry.show_networks(networks.collect());
+        }
         let served = self.registry.witnesses();
         let look = self.judge.look(&self.pods, &served, &self.accounts, now);
         let is_pending = look.is_pending || self.teller.is_waiting();

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
+use shared::contract;
 use tests::cluster::{Cluster, Process, container};
 
 /// As the chart has it.
@@ -140,3 +141,78 @@ pub(crate) fn a_pod_reaches_nothing_of_the_node_but_what_enrols_it(
     }
     pod.delete()
 }
+
+pub(crate) fn a_pod_can_take_no_port_and_learns_of_no_other_pod(
+    cluster: &Cluster,
+) -> anyhow::Result<()> {
+    let namespace = cluster.workload_namespace("nosy")?;
+    cluster.service_account(&namespace, "secretive")?;
+    for account in ["trainer", "secretive"] {
+        cluster.until_injected(&namespace, account)?;
+    }
+    let idle = [container("main", &["sleep", "86400"])];
+    let other = json!({ "serviceAccountName": "secretive" });
+    let other = cluster.create_pod(&namespace, "hidden", &idle, &other)?;
+    other.until_running()?;
+    let pod = cluster.idle_pod(&namespace, "nosy")?;
+    // Its own port is the agent's, on every address; of another Pod's it does not reach any.
+    for address in ["127.0.0.1", "0.0.0.0", "::1", "::"] {
+        let family = if address.contains(':') {
+            "AF_INET6"
+        } else {
+            "AF_INET"
+        };
+        let bind = format!(
+            "import socket; s = socket.socket(socket.{family}); \
+             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); \
+             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1); \
+             s.bind(('{address}', {})); s.listen()",
+            contract::DEFAULT_PORT
+        );
+        let Err(error) = pod.exec("main", &["python3", "-c", &bind]) else {
+            anyhow::bail!("a Pod can listen on {address} in the agent's place");
+        };
+        let error = format!("{error:#}");
+        ensure!(
+            error.contains("Address already in use"),
+            "{address}: {error}"
+        );
+    }
+    let agent = cluster.agent()?.object()?;
+    let agent = agent.pointer("/status/podIP").and_then(|it| it.as_str());
+    let agent = agent.context("the agent has no address")?;
+    let (own, others) = (pod.token()?, other.token()?);
+    let ask = |url: &str, token: &str| {
+        let header = format!("Authorization: {token}");
+        pod.exec("main", &["python3", "-c", GET, url, &header])
+    };
+    let endpoint = format!("http://127.0.0.1:{}/v1/credentials", contract::DEFAULT_PORT);
+    for (url, token) in [
+        (format!("http://{agent}:9469/metrics"), &own),
+        (format!("http://{agent}:9469/readyz"), &own),
+        (format!("http://{agent}:9469/status"), &own),
+        (endpoint.clone(), &own),
+        (endpoint.clone(), &String::new()),
+        (endpoint.replace("credentials", "status"), &own),
+    ] {
+        let said = ask(&url, token)?;
+        for hidden in ["secretive", "hidden", other.uid.as_str(), others.as_str()] {
+            ensure!(!said.contains(hidden), "{url} says {hidden}");
+        }
+    }
+    other.ask_to_end()?;
+    pod.delete()?;
+    other.gone()
+}
+
+/// Prints whatever an URL answers.
+const GET: &str = r#"
+import sys, urllib.request, urllib.error
+name, _, value = sys.argv[2].partition(": ")
+request = urllib.request.Request(sys.argv[1], headers={name: value})
+try:
+    answer = urllib.request.urlopen(request, timeout=10)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, answer.headers, answer.read().decode())
+"#;

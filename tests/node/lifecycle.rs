@@ -1,15 +1,25 @@
 //! Pods as they come, restart and go.
 
+#![expect(clippy::print_stdout, reason = "what was counted is what it prints")]
+
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use tests::cluster::{Cluster, PHASE_DEADLINE, Process, container, pod_spec};
+use tests::cluster::{Cluster, NODE, PHASE_DEADLINE, Process, container, pod_spec};
 use tests::wait;
 
 const LISTENERS: &str = "caios_agent_listeners{delivery=\"handoff\"}";
 /// How long the agent may take to notice that a Pod is gone.
 const REAPED: Duration = Duration::from_secs(30);
+
+/// Pods that are created together, and how often in a full run.
+const WAVE: u32 = 10;
+const WAVES: u32 = 50;
+/// Resident memory that may be more after many Pods than before, in kB.
+const MEMORY_KEPT: usize = 2 * 1024;
+const IDENTITIES: &str = "caios_agent_cached_identities";
+const KEPT: &str = "caios_agent_kept_identities";
 
 /// How many Pods of a Job run at once.
 const RUNS: u64 = 5;
@@ -44,49 +54,92 @@ fn enrolled(pod: &Value) -> bool {
     phase == Some(&"Running".into()) && first == Some(&"caios-enroll".into())
 }
 
-pub(crate) fn pods_that_come_and_go_leave_nothing_in_the_agent(
-    cluster: &Cluster,
-) -> anyhow::Result<()> {
-    const PODS: u32 = 15;
-    let namespace = cluster.workload_namespace("churn")?;
-    cluster.until_injected(&namespace, "trainer")?;
-    // What the first Pod of an identity leaves, a connection to CoreWeave, is no Pod's.
-    let first = cluster.idle_pod(&namespace, "first")?;
-    first.delete()?;
-    until_one_listener_each(cluster)?;
-    let agent = agent(cluster)?;
-    let before = agent.descriptors();
-    let mut pods = Vec::new();
-    for number in 0..PODS {
-        let name = format!("pod-{number}");
-        pods.push(cluster.create_pod(
-            &namespace,
-            &name,
-            &[container("main", &["sleep", "86400"])],
-            &json!({}),
-        )?);
+/// What a process holds.
+#[derive(Debug)]
+struct Held {
+    descriptors: usize,
+    threads: usize,
+    /// Resident, in kB.
+    memory: usize,
+}
+
+impl Held {
+    fn by(process: Process) -> Self {
+        let number = |text: String| {
+            let digits = text.split(' ').next().unwrap_or_default();
+            digits.parse().unwrap_or_default()
+        };
+        Self {
+            descriptors: process.descriptors(),
+            threads: number(process.status("Threads")),
+            memory: number(process.status("VmRSS")),
+        }
     }
+
+    /// Whether it is no more than `before`, but for memory that an allocator keeps.
+    fn is_back_at(&self, before: &Self) -> bool {
+        self.descriptors <= before.descriptors
+            && self.threads <= before.threads
+            && self.memory <= before.memory + MEMORY_KEPT
+    }
+}
+
+/// Creates and deletes as many Pods as are created at once.
+fn wave(cluster: &Cluster, namespace: &str, number: u32) -> anyhow::Result<()> {
+    let idle = [container("main", &["sleep", "86400"])];
+    let pods: Vec<_> = (0..WAVE)
+        .map(|pod| {
+            let name = format!("pod-{number}-{pod}");
+            cluster.create_pod(namespace, &name, &idle, &json!({}))
+        })
+        .collect::<Result<_, _>>()?;
     for pod in &pods {
         pod.until_running()?;
     }
-    until_one_listener_each(cluster)?;
+    if number == 0 {
+        until_one_listener_each(cluster)?;
+    }
     for pod in &pods {
         pod.ask_to_end()?;
     }
-    for pod in &pods {
-        pod.gone()?;
+    pods.iter().try_for_each(|pod| pod.gone())
+}
+
+pub(crate) fn pods_that_come_and_go_leave_nothing_in_agent_and_keeper(
+    cluster: &Cluster,
+) -> anyhow::Result<()> {
+    let is_full = std::env::var("NODE_SURVIVE").is_ok_and(|value| value == "full");
+    let waves = if is_full { WAVES } else { WAVES / 10 };
+    let namespace = cluster.workload_namespace("churn")?;
+    cluster.until_injected(&namespace, "trainer")?;
+    let identities = cluster.agent_metric(IDENTITIES)?;
+    // What the first Pods leave, buffers and a connection to CoreWeave, is no Pod's.
+    wave(cluster, &namespace, 0)?;
+    until_one_listener_each(cluster)?;
+    let agent = agent(cluster)?;
+    let keeper = Process::of_program(&cluster.agent()?.uid, "/caios-keeper")?;
+    let before = (Held::by(agent), Held::by(keeper));
+    for number in 1..=waves {
+        wave(cluster, &namespace, number)?;
     }
     until_one_listener_each(cluster)?;
-    let mut now = agent.descriptors();
-    let waited = wait::until(
-        "the agent has as many descriptors as before",
-        REAPED,
-        || {
-            now = agent.descriptors();
-            now <= before
-        },
-    );
-    waited.map_err(|error| error.context(format!("{before} descriptors before, {now} now")))
+    let mut now = (Held::by(agent), Held::by(keeper));
+    let waited = wait::until("both hold what they held before", REAPED, || {
+        now = (Held::by(agent), Held::by(keeper));
+        now.0.is_back_at(&before.0) && now.1.is_back_at(&before.1)
+    });
+    println!("{} Pods later: {before:?} became {now:?}", waves * WAVE);
+    waited.with_context(|| format!("before: {before:?}; now: {now:?}"))?;
+    // The keys of an identity go with its last Pod, here and in what the next agent would get.
+    for series in [IDENTITIES, KEPT] {
+        let mut held = f64::NAN;
+        let waited = wait::until("the keys are gone", REAPED, || {
+            held = cluster.agent_metric(series).unwrap_or(f64::NAN);
+            held <= identities
+        });
+        waited.with_context(|| format!("{series}: {identities} before, {held} now"))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn a_container_that_is_started_anew_keeps_its_credentials(
@@ -167,10 +220,7 @@ pub(crate) fn every_container_of_a_pod_gets_the_same_keys(cluster: &Cluster) -> 
 pub(crate) fn a_job_that_lives_a_second_has_credentials(cluster: &Cluster) -> anyhow::Result<()> {
     let namespace = cluster.workload_namespace("job")?;
     cluster.until_injected(&namespace, "trainer")?;
-    let read = "import boto3, botocore.config as c; \
-                s3 = boto3.client('s3', endpoint_url='http://cwlota.com', config=c.Config(s3={'addressing_style': 'virtual'})); \
-                print(s3.get_object(Bucket='data', Key='object')['Body'].read().decode())";
-    let mut template = pod_spec(&[container("main", &["python3", "-c", read])]);
+    let mut template = pod_spec(&[reader()]);
     if let Some(template) = template.as_object_mut() {
         template.insert("restartPolicy".to_owned(), "Never".into());
     }
@@ -199,5 +249,93 @@ pub(crate) fn a_job_that_lives_a_second_has_credentials(cluster: &Cluster) -> an
     waited.map_err(|error| error.context(status.to_string()))?;
     ensure!(status.pointer("/failed").is_none(), "{status:#}");
     // A Job is gone with its Pods; the finished ones keep no listener.
+    until_one_listener_each(cluster)
+}
+
+/// Reads an object once and ends.
+fn reader() -> Value {
+    let read = "import boto3, botocore.config as c; \
+                s3 = boto3.client('s3', endpoint_url='http://cwlota.com', config=c.Config(s3={'addressing_style': 'virtual'})); \
+                print(s3.get_object(Bucket='data', Key='object')['Body'].read().decode())";
+    container("main", &["python3", "-c", read])
+}
+
+pub(crate) fn a_run_of_a_cron_job_has_credentials(cluster: &Cluster) -> anyhow::Result<()> {
+    let namespace = cluster.workload_namespace("cron")?;
+    cluster.until_injected(&namespace, "trainer")?;
+    let mut template = pod_spec(&[reader()]);
+    if let Some(template) = template.as_object_mut() {
+        template.insert("restartPolicy".to_owned(), "Never".into());
+    }
+    let job = json!({ "spec": { "backoffLimit": 0, "template": { "spec": template } } });
+    let cron = json!({
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": { "namespace": namespace, "name": "often" },
+        "spec": { "schedule": "0 0 1 1 *", "jobTemplate": job },
+    });
+    cluster.control_plane().create(&cron)?.accepted()?;
+    // Runs of its own making would take a minute each to come.
+    for run in 0..3 {
+        cluster.typed(&format!(
+            "kubectl -n {namespace} create job run-{run} --from=cronjob/often
+             kubectl -n {namespace} wait job/run-{run} --for=condition=complete --timeout=90s"
+        ))?;
+    }
+    cluster.typed(&format!(
+        "kubectl -n {namespace} delete cronjob/often job/run-0 job/run-1 job/run-2"
+    ))?;
+    until_one_listener_each(cluster)
+}
+
+pub(crate) fn a_drained_node_that_is_let_in_again_has_its_pods_back(
+    cluster: &Cluster,
+) -> anyhow::Result<()> {
+    let namespace = cluster.workload_namespace("drain")?;
+    cluster.until_injected(&namespace, "trainer")?;
+    let labels = json!({ "app": "drained" });
+    let deployment = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "namespace": namespace, "name": "drained" },
+        "spec": {
+            "replicas": 2,
+            "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": pod_spec(&[container("main", &["sleep", "86400"])]),
+            },
+        },
+    });
+    cluster.control_plane().create(&deployment)?.accepted()?;
+    let available =
+        format!("kubectl -n {namespace} rollout status deployment/drained --timeout=90s");
+    cluster.typed(&available)?;
+    let old: Vec<String> = cluster
+        .pods(&namespace, "app=drained")?
+        .into_iter()
+        .map(|pod| pod.uid)
+        .collect();
+    // The injector has no other node to go to: it stays, as what the node itself runs.
+    let drained = cluster.typed(&format!(
+        "kubectl drain {NODE} --ignore-daemonsets --delete-emptydir-data \
+             --pod-selector app=drained --timeout=90s"
+    ));
+    let let_in = cluster.typed(&format!("kubectl uncordon {NODE}"));
+    drained?;
+    let_in?;
+    cluster.typed(&available)?;
+    let new = cluster.pods(&namespace, "app=drained")?;
+    ensure!(new.len() == 2, "{} Pods", new.len());
+    for pod in &new {
+        ensure!(!old.contains(&pod.uid), "{} was not evicted", pod.name);
+        pod.until_running()?;
+        let (status, body) = pod.credentials(None)?;
+        ensure!(status == 200, "{status} {body}");
+    }
+    cluster.typed(&format!("kubectl -n {namespace} delete deployment/drained"))?;
+    for pod in &new {
+        pod.gone()?;
+    }
     until_one_listener_each(cluster)
 }

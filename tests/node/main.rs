@@ -12,6 +12,7 @@
 #![expect(clippy::print_stdout, reason = "what happened is what it prints")]
 
 mod agents;
+mod delivery;
 mod isolation;
 mod lifecycle;
 mod survival;
@@ -45,11 +46,18 @@ const SCENARIOS: &[Scenario] = &scenarios![
     isolation::an_agent_holds_no_privilege,
     isolation::a_token_of_one_pod_is_refused_in_another,
     isolation::a_pod_reaches_nothing_of_the_node_but_what_enrols_it,
-    lifecycle::pods_that_come_and_go_leave_nothing_in_the_agent,
+    lifecycle::pods_that_come_and_go_leave_nothing_in_agent_and_keeper,
     lifecycle::a_container_that_is_started_anew_keeps_its_credentials,
     lifecycle::a_pod_with_a_new_sandbox_enrols_again,
     lifecycle::every_container_of_a_pod_gets_the_same_keys,
     lifecycle::a_job_that_lives_a_second_has_credentials,
+    delivery::a_pod_is_served_on_the_loopback_of_either_protocol,
+    delivery::a_client_that_dials_the_shared_socket_gets_the_keys_of_its_token_on_this_node,
+    delivery::a_relay_serves_its_pod_and_does_not_keep_it_from_ending,
+    lifecycle::a_run_of_a_cron_job_has_credentials,
+    lifecycle::a_drained_node_that_is_let_in_again_has_its_pods_back,
+    isolation::a_pod_can_take_no_port_and_learns_of_no_other_pod,
+    delivery::pods_in_the_nodes_network_share_a_listener_and_no_key,
     survival::no_request_fails_whatever_is_restarted_or_away,
 ];
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use standin::Part;
+use standin::{Behaviour, Part, Scope};
 use tests::agent::Agent;
 use tests::keeper::Keeper;
 use tests::node::Node;
@@ -99,6 +99,22 @@ fn a_crashed_agent_answers_again_with_the_same_keys_while_nobody_else_does() {
         assert_eq!(agent.count("caios_agent_cached_identities"), 1);
     });
     assert_eq!(node.standin().calls().exchanges(), 1);
+}
+
+#[test]
+fn an_identity_to_which_post_is_refused_is_known_to_the_next_agent() {
+    let node = Node::new().unwrap();
+    let _keeper = Keeper::spawn(&node, "a").unwrap();
+    node.standin()
+        .behave(Scope::default(), Behaviour::RefusePost(403));
+    let agent = start(&node, "a", 9469).ready().unwrap();
+    let _pod = node.enrolled_pod("trainer", "train-0").unwrap();
+    assert_eq!(agent.count("caios_agent_short_lived_identities"), 1);
+    until_kept(&agent, 1);
+    agent.crash().unwrap();
+    let agent = start(&node, "a", 9469).ready().unwrap();
+    assert_eq!(agent.count("caios_agent_short_lived_identities"), 1);
+    assert_eq!(node.standin().calls().exchanges(), 2, "POST, then GET");
 }
 
 #[test]

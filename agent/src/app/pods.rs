@@ -1,6 +1,6 @@
 //! What enrolment asks of the rest of the agent.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use shared::serve::{Connections, Limits, serve};
@@ -8,11 +8,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
-use crate::enrolment::{Enroller, PodListener};
+use crate::enrolment::{Enroller, Listed, PodListener};
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::route::Route;
 use crate::status::Ledger;
+use crate::tenants::Tenants;
 use crate::workload::{Pod, PodUid, Workload};
 
 /// Serves the listeners of enrolled Pods.
@@ -39,18 +40,23 @@ impl<E: Exchange> Enroller for Pods<E> {
         Vec::new()
     }
 
-    fn serve(&self, pod: &Pod, listener: PodListener, stop: CancellationToken) -> JoinHandle<()> {
-        let (route, uid) = (self.route.clone(), pod.uid.clone());
+    fn serve(
+        &self,
+        tenants: Arc<Tenants>,
+        listener: PodListener,
+        stop: CancellationToken,
+    ) -> JoinHandle<()> {
+        let route = self.route.clone();
         let service = move |request| {
-            let (route, uid) = (route.clone(), uid.clone());
-            async move { route.answer(request, Some(&uid)).await }
+            let (route, tenants) = (route.clone(), Arc::clone(&tenants));
+            async move { route.answer(request, Some(&tenants)).await }
         };
         let (limits, connections) = (self.limits.clone(), self.connections.clone());
-        let listed = listener.address();
-        let listed = listed.map(|address| self.ledger.list(pod, address));
-        tokio::spawn(async move {
-            let _listed = listed;
-            serve(listener, limits, connections, service, stop).await;
-        })
+        tokio::spawn(serve(listener, limits, connections, service, stop))
+    }
+
+    fn list(&self, pod: &Pod, addresses: &[SocketAddr]) -> Vec<Listed> {
+        let list = |address: &SocketAddr| -> Listed { Box::new(self.ledger.list(pod, *address)) };
+        addresses.iter().map(list).collect()
     }
 }

@@ -52,6 +52,10 @@ impl<E: Exchange> Cache<E> {
                     .and_then(|body| saved_credentials(one.held.as_ref()?, body)),
                 tokens: one.tokens.iter().map(saved_token).collect(),
                 failures: one.failures,
+                on_get_until: shared
+                    .exchange
+                    .on_get_until(&one.identity)
+                    .map(|until| clocks.wall_at(until)),
             });
         write(&Saved {
             identities: identities.collect(),
@@ -82,6 +86,11 @@ impl<E: Exchange> Cache<E> {
                 .filter(|credentials| credentials.ends_at > clocks.wall);
             if tokens.is_empty() && credentials.is_none() {
                 continue;
+            }
+            if let Some(until) = saved.on_get_until.filter(|_| is_first) {
+                shared
+                    .exchange
+                    .go_on_with_get(&identity, clocks.instant_at(until));
             }
             let entry = shared.entry(&identity);
             let failures = saved.failures.filter(|_| is_first);

@@ -39,6 +39,9 @@ pub(super) struct SavedIdentity<'a> {
     #[serde(borrow)]
     pub(super) tokens: Vec<SavedToken<'a>>,
     pub(super) failures: Option<SavedFailures>,
+    /// POST is refused to it until then, and GET is not.
+    #[serde(default)]
+    pub(super) on_get_until: Option<Timestamp>,
 }
 
 #[derive(Deserialize, Serialize)]

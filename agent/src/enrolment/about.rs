@@ -19,6 +19,8 @@ pub(super) struct About {
     /// The interfaces by which it was known to live when it enrolled: those that it has later may
     /// be none because it has ended.
     pub(super) interfaces: Vec<u32>,
+    /// It is known to share the node's network namespace, and may share its listeners.
+    pub(super) host_network: bool,
     /// When it enrolled. Of two entries for one Pod the later one counts.
     pub(super) since: Timestamp,
 }
@@ -33,6 +35,8 @@ struct Written {
     port: u16,
     plain: bool,
     interfaces: Vec<u32>,
+    #[serde(default)]
+    host_network: bool,
     since: Timestamp,
 }
 
@@ -48,6 +52,7 @@ impl About {
             port: self.port,
             plain: self.mode == Mode::Plain,
             interfaces: self.interfaces.clone(),
+            host_network: self.host_network,
             since: self.since,
         };
         // Strings and numbers: nothing that could fail.
@@ -71,6 +76,7 @@ impl About {
                 Mode::Reown
             },
             interfaces: written.interfaces,
+            host_network: written.host_network,
             since: written.since,
         })
     }
@@ -92,6 +98,7 @@ mod tests {
             port: 27169,
             mode: Mode::Plain,
             interfaces: vec![2],
+            host_network: true,
             since: "2026-11-25T15:00:00Z".parse().unwrap(),
         };
         let written = about.write();

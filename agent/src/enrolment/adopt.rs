@@ -62,10 +62,16 @@ impl<E: Enroller> Shared<E> {
         let Some(first) = listeners.first() else {
             return Adopted::Refused("no listener came with its entry".to_owned());
         };
-        if Witness::is_gone_from(first.as_fd(), &about.interfaces) {
+        if !about.host_network && Witness::is_gone_from(first.as_fd(), &about.interfaces) {
             return Adopted::Ended;
         }
-        match self.serve(about, cookie, listeners) {
+        let shared = self.registry.shared(cookie, about.port);
+        let registration = match shared.filter(|_| about.host_network) {
+            // The keeper has held it for each of its Pods.
+            Some(served) => Ok(self.join(about, cookie, served)),
+            None => self.serve(about, cookie, listeners),
+        };
+        match registration {
             Ok(registration) => {
                 self.registry.adopt(registration);
                 drop(turn);

@@ -17,16 +17,19 @@ use zeroize::Zeroizing;
 
 use super::about::About;
 use super::answer::Answer;
-use super::descriptor::Cookie;
+use super::descriptor::{Cookie, Namespace};
 use super::handed::discard;
 use super::readiness::watch;
 use super::registration::Registration;
-use super::registry::{Enrolling, Registry};
+use super::registry::Registry;
+use super::served::Served;
 use super::take::{Refusal, Taken, Wanted, take};
+use super::turn::Enrolling;
 use super::waiting::Place;
 use super::{Enroller, PodListener, Settings};
 use crate::error::Error;
 use crate::metrics::{Delivery, EnrolmentOutcome, Metrics};
+use crate::tenants::Tenants;
 use crate::workload::{PodUid, Workload};
 
 /// A token may need the issuer's keys fetched first.
@@ -199,44 +202,57 @@ impl<E: Enroller> Shared<E> {
         let (taken, _turn) = timeout(TAKE_TIMEOUT, examined)
             .await
             .map_err(|_elapsed| late())??;
-        match taken? {
-            Taken::Known => Ok(EnrolmentOutcome::Known),
+        let (registration, outcome) = match taken? {
+            Taken::Known => return Ok(EnrolmentOutcome::Known),
+            Taken::Joins { served, namespace } => {
+                let about = self.about(workload, port, &namespace);
+                let registration = self.join(about, namespace.cookie, served);
+                (registration, EnrolmentOutcome::Joined)
+            }
             Taken::New {
                 listeners,
                 namespace,
                 replaces,
             } => {
-                let pod = &workload.pod;
-                let about = About {
-                    pod: pod.clone(),
-                    port,
-                    mode: self.settings.mode,
-                    interfaces: namespace.interfaces,
-                    since: self.clock.now(),
-                };
+                let about = self.about(workload, port, &namespace);
                 let registration = self.serve(about, namespace.cookie, listeners);
                 let registration = registration.map_err(|error| {
                     Refusal::Busy(format!("failed to start serving the listener: {error}"))
                 })?;
-                self.registry.insert(registration);
-                // A Pod that is told that it is enrolled must survive the agent's death.
-                let kept = self.registry.unkept().kept(&pod.uid);
-                if timeout(KEEP_TIMEOUT, kept).await.is_err() {
-                    tracing::warn!(pod_uid = %pod.uid, "the keeper does not take a listener");
-                }
-                tracing::info!(
-                    namespace = pod.namespace,
-                    pod = pod.name,
-                    pod_uid = %pod.uid,
-                    replaces,
-                    "enrolled a Pod"
-                );
-                Ok(if replaces {
+                let outcome = if replaces {
                     EnrolmentOutcome::Replaced
                 } else {
                     EnrolmentOutcome::Enrolled
-                })
+                };
+                (registration, outcome)
             }
+        };
+        self.registry.insert(registration);
+        let pod = &workload.pod;
+        // A Pod that is told that it is enrolled must survive the agent's death.
+        let kept = self.registry.unkept().kept(&pod.uid);
+        if timeout(KEEP_TIMEOUT, kept).await.is_err() {
+            tracing::warn!(pod_uid = %pod.uid, "the keeper does not take a listener");
+        }
+        tracing::info!(
+            namespace = pod.namespace,
+            pod = pod.name,
+            pod_uid = %pod.uid,
+            replaces = outcome == EnrolmentOutcome::Replaced,
+            "enrolled a Pod"
+        );
+        Ok(outcome)
+    }
+
+    /// What is to be known of a Pod that enrols now.
+    fn about(&self, workload: &Workload, port: u16, namespace: &Namespace) -> About {
+        About {
+            pod: workload.pod.clone(),
+            port,
+            mode: self.settings.mode,
+            interfaces: namespace.interfaces.clone(),
+            host_network: self.registry.is_in_the_nodes_network(&workload.pod.uid),
+            since: self.clock.now(),
         }
     }
 
@@ -255,15 +271,21 @@ impl<E: Enroller> Shared<E> {
                 PodListener::new(Arc::clone(socket), about.mode, blocking)
             })
             .collect::<io::Result<Vec<_>>>()?;
-        let stop = CancellationToken::new();
-        let served = ready
-            .into_iter()
-            .map(|listener| self.enroller.serve(&about.pod, listener, stop.clone()))
-            .collect();
+        let (tenants, stop) = (Arc::new(Tenants::default()), CancellationToken::new());
+        let tasks = ready.into_iter().map(|listener| {
+            let tenants = Arc::clone(&tenants);
+            self.enroller.serve(tenants, listener, stop.clone())
+        });
+        let tasks = tasks.collect();
         let gauge = self.metrics.listeners.of(Delivery::Handoff).clone();
-        Ok(Registration::new(
-            about, cookie, sockets, stop, served, gauge,
-        ))
+        let served = Served::new(sockets, tenants, stop, tasks, gauge);
+        Ok(self.join(about, cookie, Arc::new(served)))
+    }
+
+    /// Has listeners in the network namespace `cookie` serve one more Pod.
+    pub(super) fn join(&self, about: About, cookie: Cookie, served: Arc<Served>) -> Registration {
+        let listed = self.enroller.list(&about.pod, &served.addresses());
+        Registration::new(about, cookie, served, listed)
     }
 }
 

@@ -4,68 +4,41 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use prometheus::IntGauge;
 use rustix::io::Errno;
 use rustix::net::netdevice;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
+use super::Listed;
 use super::about::About;
 use super::descriptor::{Cookie, POD_INTERFACE, addresses};
+use super::served::Served;
 
-/// A Pod whose listeners are served until this is dropped.
+/// A Pod that is served until this is dropped; its listeners, until the last Pod that they serve is.
 #[derive(Debug)]
 pub(super) struct Registration {
     /// The network namespace of its listeners.
     pub(super) cookie: Cookie,
     pub(super) about: About,
-    sockets: Vec<Arc<OwnedFd>>,
-    stop: CancellationToken,
-    served: Vec<JoinHandle<()>>,
-    listeners: IntGauge,
+    pub(super) served: Arc<Served>,
+    /// What else lasts as long.
+    _listed: Vec<Listed>,
 }
 
 impl Registration {
-    /// Registers the listeners `sockets` in the network namespace `cookie`; each is served by one of
-    /// the tasks in `served` until `stop` is cancelled. Counts them as one in `listeners`: they are
-    /// the two addresses of one loopback interface.
+    /// Registers a Pod with listeners in the network namespace `cookie`, which accept its tokens from
+    /// now on. `listed` is dropped with it.
     pub(super) fn new(
         about: About,
         cookie: Cookie,
-        sockets: Vec<Arc<OwnedFd>>,
-        stop: CancellationToken,
-        served: Vec<JoinHandle<()>>,
-        listeners: IntGauge,
+        served: Arc<Served>,
+        listed: Vec<Listed>,
     ) -> Self {
-        listeners.inc();
+        served.tenants().enter(about.pod.uid.clone());
         Self {
             cookie,
             about,
-            sockets,
-            stop,
             served,
-            listeners,
+            _listed: listed,
         }
-    }
-
-    /// Whether its listeners have ended by themselves.
-    pub(super) fn is_dead(&self) -> bool {
-        self.served.iter().all(JoinHandle::is_finished)
-    }
-
-    /// Tells its listeners to end.
-    pub(super) fn stop(&self) {
-        self.stop.cancel();
-    }
-
-    /// The tasks that serve its listeners, to be waited for.
-    pub(super) fn take_served(&mut self) -> Vec<JoinHandle<()>> {
-        std::mem::take(&mut self.served)
-    }
-
-    /// Its listeners, 127.0.0.1 first.
-    pub(super) fn sockets(&self) -> &[Arc<OwnedFd>] {
-        &self.sockets
     }
 
     /// Whether its Pod's interfaces have gone.
@@ -73,19 +46,23 @@ impl Registration {
         self.witness().is_some_and(|witness| witness.is_gone())
     }
 
-    /// Through what its interfaces can be looked up; `None` for one without a listener.
+    /// Through what its interfaces can be looked up; `None` for one without a listener. Those of the
+    /// node say nothing of a Pod that shares them.
     pub(super) fn witness(&self) -> Option<Witness> {
         Some(Witness {
-            socket: Arc::clone(self.sockets.first()?),
-            interfaces: self.about.interfaces.clone(),
+            socket: Arc::clone(self.served.sockets().first()?),
+            interfaces: if self.about.host_network {
+                Vec::new()
+            } else {
+                self.about.interfaces.clone()
+            },
         })
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.stop.cancel();
-        self.listeners.dec();
+        self.served.tenants().leave(&self.about.pod.uid);
     }
 }
 

@@ -8,15 +8,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use super::descriptor::Cookie;
+use super::networks::{Network, Networks};
 use super::registration::{Registration, Witness};
+use super::served::Served;
+use super::turn::{Claim, Enrolling};
 use super::unkept::Unkept;
 use crate::workload::PodUid;
 
-/// The enrolled Pods: at most one network namespace for each, and one Pod for each namespace.
+/// The enrolled Pods: at most one network namespace for each, and one Pod for each namespace, but for
+/// that of the node, where Pods share a listener for each port.
 #[derive(Debug)]
 pub struct Registry {
-    max_pods: usize,
+    pub(super) max_pods: usize,
     state: Mutex<State>,
+    pub(super) networks: Networks,
     unkept: Unkept,
 }
 
@@ -28,56 +33,27 @@ pub(crate) struct Kept {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    pods: HashMap<PodUid, Registration>,
-    /// With the network namespace of those that have claimed one.
-    enrolling: HashMap<PodUid, Option<Claim>>,
+pub(super) struct State {
+    pub(super) pods: HashMap<PodUid, Registration>,
+    /// With the place of those that have claimed one.
+    pub(super) enrolling: HashMap<PodUid, Option<Claim>>,
     is_draining: bool,
 }
 
-/// The network namespace of a Pod that is about to be enrolled.
-#[derive(Clone, Copy, Debug)]
-struct Claim(Cookie);
-
 impl State {
     /// Drops the registrations of listeners that ended by themselves: nothing is left to protect.
-    fn forget_dead(&mut self) {
-        self.pods.retain(|_, registration| !registration.is_dead());
-    }
-
-    /// Whether a Pod other than `pod` has, or is about to get, the network namespace `cookie`.
-    fn is_taken(&self, pod: &PodUid, cookie: u64) -> bool {
-        let enrolled = self.pods.iter();
-        let enrolled = enrolled.map(|(uid, registration)| (uid, registration.cookie));
-        let enrolling = self.enrolling.iter();
-        let enrolling = enrolling.filter_map(|(uid, claim)| Some((uid, (*claim)?.0)));
-        enrolled
-            .chain(enrolling)
-            .any(|(uid, other)| uid != pod && other == Some(cookie))
+    pub(super) fn forget_dead(&mut self) {
+        self.pods
+            .retain(|_, registration| !registration.served.is_dead());
     }
 
     /// How many Pods there will be when all that have a claim are enrolled.
-    fn expected(&self) -> usize {
+    pub(super) fn expected(&self) -> usize {
         let new = |(uid, claim): &(&PodUid, &Option<Claim>)| {
             claim.is_some() && !self.pods.contains_key(*uid)
         };
         self.pods.len() + self.enrolling.iter().filter(new).count()
     }
-}
-
-/// What a Pod that enrols is to the registry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It is new.
-    New,
-    /// It is served already.
-    Known,
-    /// It has a new network namespace; the old listener ends.
-    Replaces,
-    /// Its network namespace is another Pod's.
-    Taken,
-    /// There are too many Pods.
-    Full,
 }
 
 impl Registry {
@@ -86,11 +62,12 @@ impl Registry {
         Arc::new(Self {
             max_pods,
             state: Mutex::default(),
+            networks: Networks::default(),
             unkept: Unkept::default(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -100,10 +77,7 @@ impl Registry {
             Entry::Occupied(_) => return None,
             Entry::Vacant(vacant) => vacant.insert(None),
         };
-        Some(Enrolling {
-            registry: Arc::clone(self),
-            pod: pod.clone(),
-        })
+        Some(Enrolling::new(Arc::clone(self), pod.clone()))
     }
 
     /// Keeps a Pod; an older registration of it ends.
@@ -131,7 +105,7 @@ impl Registry {
         let registration = state.pods.get(pod)?;
         Some(Kept {
             about: registration.about.write(),
-            sockets: registration.sockets().to_vec(),
+            sockets: registration.served.sockets().to_vec(),
         })
     }
 
@@ -168,9 +142,9 @@ impl Registry {
         let ended = {
             let mut state = self.lock();
             state.is_draining = true;
-            for registration in state.pods.values_mut() {
-                registration.stop();
-                served.append(&mut registration.take_served());
+            for registration in state.pods.values() {
+                registration.served.stop();
+                served.append(&mut registration.served.take_tasks());
             }
             if self.unkept.is_linked() {
                 HashMap::new()
@@ -226,6 +200,46 @@ impl Registry {
         removed
     }
 
+    /// Somebody will say whose networks Pods are in; until then it is not known.
+    pub(crate) fn expect_networks(&self) {
+        self.networks.expect();
+    }
+
+    /// These are all Pods of this node, and whether they share its network namespace. Of those that
+    /// are enrolled and do, the node's interfaces say nothing from now on.
+    pub(crate) fn show_networks(&self, pods: HashMap<PodUid, bool>) {
+        let mut state = self.lock();
+        let mut news = Vec::new();
+        for (uid, registration) in &mut state.pods {
+            let about = &mut registration.about;
+            if pods.get(uid) == Some(&true) && !about.host_network {
+                about.host_network = true;
+                news.push(uid.clone());
+            }
+        }
+        self.networks.show(pods);
+        drop(state);
+        for pod in news {
+            self.unkept.note(&pod);
+        }
+    }
+
+    /// Whether it is known that `pod` shares the node's network namespace.
+    pub(super) fn is_in_the_nodes_network(&self, pod: &PodUid) -> bool {
+        self.networks.of(pod) == Network::Nodes
+    }
+
+    /// Listeners at `port` of the network namespace `cookie` that Pods which share the node's serve
+    /// already, and that one more may share.
+    pub(super) fn shared(&self, cookie: Cookie, port: u16) -> Option<Arc<Served>> {
+        let state = self.lock();
+        let mut shared = state
+            .pods
+            .values()
+            .filter(|it| it.about.host_network && it.cookie == cookie && it.about.port == port);
+        Some(Arc::clone(&shared.next()?.served))
+    }
+
     /// Every Pod with its witness.
     pub(crate) fn witnesses(&self) -> Vec<(PodUid, Witness)> {
         self.lock()
@@ -233,89 +247,5 @@ impl Registry {
             .iter()
             .filter_map(|(uid, registration)| Some((uid.clone(), registration.witness()?)))
             .collect()
-    }
-}
-
-/// A Pod's turn to enrol; others of it wait outside until this is dropped.
-#[derive(Debug)]
-pub(super) struct Enrolling {
-    registry: Arc<Registry>,
-    pod: PodUid,
-}
-
-impl Enrolling {
-    /// Tells what the Pod is, with the network namespace `cookie`. Where it may enrol, namespace
-    /// and place are its own as long as the turn lasts: of two that come at once, one is refused.
-    ///
-    /// Without cookies (kernels before 5.14) uid and interfaces tell: a Pod that is served is
-    /// known, unless its interfaces are gone. Runtimes take them away before they make a new
-    /// sandbox, and it may enrol before `reap` has seen that.
-    pub(super) fn claim(&self, cookie: Cookie) -> Standing {
-        let mut state = self.registry.lock();
-        state.forget_dead();
-        let known = state.pods.get(&self.pod);
-        let standing = match known {
-            Some(registration)
-                if registration.cookie == cookie
-                    && (cookie.is_some() || !registration.is_gone()) =>
-            {
-                return Standing::Known;
-            }
-            Some(_) => Standing::Replaces,
-            None => Standing::New,
-        };
-        if cookie.is_some_and(|cookie| state.is_taken(&self.pod, cookie)) {
-            return Standing::Taken;
-        }
-        if standing == Standing::New && state.expected() >= self.registry.max_pods {
-            return Standing::Full;
-        }
-        state
-            .enrolling
-            .insert(self.pod.clone(), Some(Claim(cookie)));
-        standing
-    }
-}
-
-impl Drop for Enrolling {
-    fn drop(&mut self) {
-        self.registry.lock().enrolling.remove(&self.pod);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_two_pods_that_enrol_at_once_one_gets_the_namespace() {
-        let registry = Registry::new(8);
-        let (a, b) = (PodUid::new("a"), PodUid::new("b"));
-        let first = registry.begin(&a).unwrap();
-        let second = registry.begin(&b).unwrap();
-        assert_eq!(first.claim(Some(1)), Standing::New);
-        assert_eq!(second.claim(Some(1)), Standing::Taken);
-        assert_eq!(second.claim(Some(2)), Standing::New);
-        drop((first, second));
-        let second = registry.begin(&b).unwrap();
-        assert_eq!(second.claim(Some(1)), Standing::New, "a claim outlived");
-    }
-
-    #[test]
-    fn pods_that_enrol_at_once_do_not_exceed_the_most() {
-        let registry = Registry::new(2);
-        let turns = ["a", "b", "c"].map(|uid| registry.begin(&PodUid::new(uid)).unwrap());
-        let mut cookies = 1..;
-        let standings = turns.each_ref().map(|turn| turn.claim(cookies.next()));
-        assert_eq!(standings, [Standing::New, Standing::New, Standing::Full]);
-    }
-
-    #[test]
-    fn a_pod_enrols_once_at_a_time() {
-        let registry = Registry::new(2);
-        let turn = registry.begin(&PodUid::new("a"));
-        assert!(registry.begin(&PodUid::new("a")).is_none());
-        drop(turn);
-        assert!(registry.begin(&PodUid::new("a")).is_some());
     }
 }

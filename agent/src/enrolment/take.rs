@@ -2,14 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use shared::enrolment::MAX_DESCRIPTORS;
 
 use super::Mode;
 use super::descriptor::{Cookie, Namespace, Problem, check_listener};
 use super::handed::{Handed, close};
-use super::registry::{Enrolling, Standing};
 use super::reown::reown;
+use super::served::Served;
+use super::turn::{Enrolling, Standing};
 use crate::workload::PodUid;
 
 /// What a verified request asks for.
@@ -27,6 +29,11 @@ pub(super) struct Wanted<'a> {
 pub(super) enum Taken {
     /// The Pod is served already; what it sent is closed.
     Known,
+    /// The Pod shares these listeners with others of the node's network; what it sent is closed.
+    Joins {
+        served: Arc<Served>,
+        namespace: Namespace,
+    },
     /// Listeners to serve: 127.0.0.1 first, `[::1]` where there is one.
     New {
         listeners: Vec<OwnedFd>,
@@ -90,10 +97,18 @@ impl Handed {
                 return Err(named(Problem::DifferentNamespaces));
             }
         }
-        let replaces = match turn.claim(namespace.cookie) {
+        let replaces = match turn.claim(namespace.cookie, wanted.port) {
             Standing::New => false,
             Standing::Replaces => true,
             Standing::Known => return Ok(Taken::Known),
+            Standing::Joins(served) => return Ok(Taken::Joins { served, namespace }),
+            Standing::Unsettled => {
+                return Err(Refusal::Busy(
+                    "another Pod is enrolled in this network namespace, and the API server has not \
+                     shown yet whether both share the node's (`hostNetwork`)"
+                        .to_owned(),
+                ));
+            }
             Standing::Taken => {
                 return Err(rejected(
                     "another Pod is enrolled in this network namespace",

@@ -5,6 +5,7 @@ mod cookie;
 mod hostile;
 mod pod;
 mod reaping;
+mod sharing;
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -71,19 +72,21 @@ impl Enroller for Cluster {
 
     fn serve(
         &self,
-        pod: &Pod,
+        tenants: Arc<Tenants>,
         mut listener: PodListener,
         stop: CancellationToken,
     ) -> JoinHandle<()> {
-        let uid = pod.uid.clone();
         tokio::spawn(async move {
             let serve = async {
                 loop {
                     if let Ok(mut stream) = listener.accept().await {
-                        let uid = uid.clone();
+                        let tenants = Arc::clone(&tenants);
                         tokio::spawn(async move {
                             let _ = stream.read(&mut [0]).await;
-                            let _ = stream.write_all(uid.as_str().as_bytes()).await;
+                            let known = ["a", "b", "bare", "refused", "slow"].map(PodUid::new);
+                            let served = known.iter().filter(|pod| tenants.has(pod));
+                            let served: Vec<_> = served.map(PodUid::as_str).collect();
+                            let _ = stream.write_all(served.join("+").as_bytes()).await;
                         });
                     }
                 }
@@ -94,12 +97,17 @@ impl Enroller for Cluster {
             }
         })
     }
+
+    fn list(&self, _: &Pod, _: &[SocketAddr]) -> Vec<Listed> {
+        Vec::new()
+    }
 }
 
 struct Agent {
     directory: PathBuf,
     metrics: Metrics,
     registry: Arc<Registry>,
+    intake: Intake<Cluster>,
     exchanges: Arc<AtomicUsize>,
     shutdown: CancellationToken,
     mode: Mode,
@@ -150,11 +158,12 @@ impl Agent {
         let intake = intake.unwrap();
         let door = intake.open().unwrap();
         let shutdown = CancellationToken::new();
-        tokio::spawn(intake.run(door, shutdown.clone()));
+        tokio::spawn(intake.clone().run(door, shutdown.clone()));
         Self {
             directory,
             metrics,
             registry,
+            intake,
             exchanges,
             shutdown,
             mode,

@@ -200,6 +200,14 @@ impl Exchange for CoreWeave {
             (Err(error), _) => Err(error),
         }
     }
+
+    fn on_get_until(&self, identity: &Identity) -> Option<Instant> {
+        self.fallback(|f| f.until(identity))
+    }
+
+    fn go_on_with_get(&self, identity: &Identity, until: Instant) {
+        self.fallback(|f| f.restore(identity, until, Instant::now()));
+    }
 }
 
 /// The raw token in `Authorization`, without a scheme, as CoreWeave's API wants it.

@@ -57,6 +57,21 @@ impl Fallback {
         true
     }
 
+    /// When POST is due again for `identity`; `None` for one that is not on GET.
+    pub(super) fn until(&self, identity: &Identity) -> Option<Instant> {
+        self.post_again_at.get(identity).copied()
+    }
+
+    /// Goes on as another agent has begun. POST is due no later than if it had begun just now: that
+    /// agent's clock may have been wrong.
+    pub(super) fn restore(&mut self, identity: &Identity, until: Instant, now: Instant) {
+        if self.remember(identity, now)
+            && let Some(at) = self.post_again_at.get_mut(identity)
+        {
+            *at = until.min(*at);
+        }
+    }
+
     /// Lets `identity` start with POST next time. True when it was on GET.
     pub(super) fn forget(&mut self, identity: &Identity) -> bool {
         self.post_again_at.remove(identity).is_some()
@@ -113,6 +128,27 @@ mod tests {
         assert!(fallback.forget(&identity(0)));
         assert!(!fallback.forget(&identity(0)));
         assert_eq!(fallback.choose(&identity(0), now), Method::Post);
+    }
+
+    #[test]
+    fn what_another_agent_has_begun_goes_on_and_never_longer_than_if_it_began_now() {
+        let (mut before, start) = (Fallback::default(), Instant::now());
+        before.remember(&identity(0), start);
+        let until = before.until(&identity(0)).unwrap();
+        assert_eq!(before.until(&identity(1)), None);
+        let mut after = Fallback::default();
+        let later = start + MINUTE * 30;
+        after.restore(&identity(0), until, later);
+        after.restore(&identity(1), start + MINUTE * 10_000, later);
+        assert_eq!(after.until(&identity(0)), Some(until));
+        assert_eq!(after.choose(&identity(1), later + MINUTE * 53), Method::Get);
+        assert_eq!(
+            after.choose(&identity(1), later + MINUTE * 67),
+            Method::Post
+        );
+        // What this agent knows itself counts.
+        after.restore(&identity(0), later + MINUTE * 50, later);
+        assert_eq!(after.until(&identity(0)), Some(until));
     }
 
     #[test]

@@ -42,7 +42,14 @@ struct Kubernetes {
     /// Absent in tokens that are bound to a Secret, a Node or nothing.
     pod: Option<Reference>,
     /// Absent before Kubernetes 1.30, and where the Pod was not scheduled yet.
-    node: Option<Reference>,
+    node: Option<Named>,
+}
+
+/// What a claim refers to by name alone. A node's uid is missing while the API server does not know the
+/// node, as when it is registered anew.
+#[derive(Deserialize)]
+struct Named {
+    name: String,
 }
 
 #[derive(Deserialize)]

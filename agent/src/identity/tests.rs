@@ -11,6 +11,7 @@ use tokio::time::{Instant, advance, sleep};
 use super::signer::{AUDIENCE, ISSUER, NODE, POD_UID, START, Signer, claims, claims_with, key_set};
 use super::*;
 use crate::metrics::JwksOutcome;
+use crate::workload::PodUid;
 
 /// A file with a key set that is replaced as a whole.
 struct KeyFile(PathBuf);
@@ -402,7 +403,10 @@ async fn a_listener_accepts_its_own_pods_token_alone_also_when_it_is_remembered(
     let node = Node::with_keys(&[&signer], settings());
     let token = signer.sign(&claims());
     let header = Some(token.as_bytes());
-    let (own, other) = (PodUid::new(POD_UID), PodUid::new("another"));
+    let (own, other) = (
+        Tenants::of(PodUid::new(POD_UID)),
+        Tenants::of(PodUid::new("another")),
+    );
     for _ in 0..2 {
         node.verifier.verify(header, Some(&own)).await.unwrap();
         let (status, text) = message(node.verifier.verify(header, Some(&other)).await);
@@ -412,6 +416,17 @@ async fn a_listener_accepts_its_own_pods_token_alone_also_when_it_is_remembered(
     assert_eq!(node.tokens(TokenOutcome::Verified), 1);
     assert_eq!(node.tokens(TokenOutcome::Remembered), 1);
     assert_eq!(node.tokens(TokenOutcome::Misplaced), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_the_api_server_does_not_know_just_then_is_compared_by_its_name() {
+    let signer = Signer::ec("e");
+    let node = Node::with_keys(&[&signer], settings());
+    for (name, status) in [(NODE, None), ("node-b", Some(403))] {
+        let token = signer.sign(&claims_with("/kubernetes.io/node", json!({ "name": name })));
+        let found = node.verify(&token).await.err().map(|error| error.status());
+        assert_eq!(found, status, "{name}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -106,6 +106,8 @@ label! {
         Known => "known",
         /// A new sandbox of a Pod took the place of its old one.
         Replaced => "replaced",
+        /// A Pod shares the listener of another in the node's network.
+        Joined => "joined",
         /// The token was refused.
         Unauthenticated => "unauthenticated",
         /// The descriptors or the message were refused.

@@ -20,9 +20,12 @@ impl Authority for Scripted {
     async fn credentials(
         &self,
         authorization: Option<&[u8]>,
-        listener: Option<&PodUid>,
+        listener: Option<&Tenants>,
     ) -> Result<(Credentials, Outcome), Error> {
-        let asked = (authorization.map(<[u8]>::to_vec), listener.cloned());
+        let asked = (
+            authorization.map(<[u8]>::to_vec),
+            listener.and_then(Tenants::only),
+        );
         self.asked.lock().unwrap().push(asked);
         self.answer.clone()
     }
@@ -57,8 +60,9 @@ async fn body(response: Response<Full<Bytes>>) -> String {
 async fn the_raw_header_and_the_listener_are_passed_on_and_a_query_is_ignored() {
     let route = route(Ok(hit()));
     let pod = PodUid::new("uid-1");
+    let tenants = Tenants::of(pod.clone());
     let request = get("/v1/credentials?a=b", &[b"tok\xffen"]);
-    let response = route.answer(request, Some(&pod)).await;
+    let response = route.answer(request, Some(&tenants)).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/json");
     assert_eq!(response.headers()["cache-control"], "no-store");

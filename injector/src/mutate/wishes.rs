@@ -132,10 +132,9 @@ impl<'a> Wishes<'a> {
             }
             Delivery::Relay | Delivery::Direct => {}
         }
-        let takes_a_port = self.delivery != Delivery::Direct;
-        if takes_a_port && pod.at("/hostNetwork") == Some(&true.into()) {
+        if self.delivery == Delivery::Relay && pod.at("/hostNetwork") == Some(&true.into()) {
             warnings.say(&format!(
-                "with hostNetwork its agent listens on port {} of the node, where one Pod can: if \
+                "with hostNetwork its relay listens on port {} of the node, where one Pod can: if \
                  several run on a node, give each a caios.coreweave.com/port of its own",
                 self.port
             ));

@@ -7,7 +7,8 @@ use prometheus::IntGauge;
 use super::super::about::About;
 use super::super::descriptor::Cookie;
 use super::super::registration::Registration;
-use super::super::registry::Standing;
+use super::super::served::Served;
+use super::super::turn::Standing;
 use super::*;
 
 fn is_gone(agent: &Agent, uid: &str) -> bool {
@@ -79,30 +80,33 @@ fn registration(
         port: PORT,
         mode: Mode::Reown,
         interfaces,
+        host_network: false,
         since: Timestamp::UNIX_EPOCH,
     };
-    let served = tokio::spawn(stop.clone().cancelled_owned());
-    Registration::new(
-        about,
-        cookie,
+    let served = Served::new(
         vec![Arc::new(OwnedFd::from(listener))],
+        Arc::new(Tenants::default()),
         stop.clone(),
-        vec![served],
+        vec![tokio::spawn(stop.clone().cancelled_owned())],
         gauge.clone(),
-    )
+    );
+    Registration::new(about, cookie, Arc::new(served), Vec::new())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_cookies_a_pod_whose_interfaces_are_gone_has_a_new_sandbox() {
     let (registry, stop) = (Registry::new(8), CancellationToken::new());
     let gauge = IntGauge::new("listeners", "of the test").unwrap();
-    for (pod, interfaces, standing) in [
-        ("gone", vec![77], Standing::Replaces),
-        ("bare", Vec::new(), Standing::Known),
-    ] {
+    for (pod, interfaces, is_new) in [("gone", vec![77], true), ("bare", Vec::new(), false)] {
         let pod = PodUid::new(pod);
         registry.insert(registration(&pod, None, interfaces, &stop, &gauge));
-        assert_eq!(registry.begin(&pod).unwrap().claim(None), standing);
+        let standing = registry.begin(&pod).unwrap().claim(None, PORT);
+        let as_wanted = match standing {
+            Standing::Replaces => is_new,
+            Standing::Known => !is_new,
+            _ => false,
+        };
+        assert!(as_wanted, "{pod}: {standing:?}");
     }
 }
 

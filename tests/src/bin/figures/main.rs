@@ -16,6 +16,7 @@ use anyhow::{Context as _, bail, ensure};
 use load::{Figures, percentile};
 use shared::contract::CREDENTIALS_PATH;
 use tests::agent::Agent;
+use tests::keeper::Keeper;
 use tests::namespace::Namespace;
 use tests::node::Node;
 use tests::pod::Pod;
@@ -34,6 +35,8 @@ const CASES: [(&str, usize, bool); 3] = [
 ];
 const PODS: usize = 250;
 const IDENTITIES: usize = 50;
+/// The agent's Pod, as its keeper knows it.
+const INSTANCE: &str = "figures";
 
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
@@ -49,7 +52,7 @@ fn main() -> anyhow::Result<()> {
     machine()?;
     load()?;
     pods()?;
-    for binary in [binaries::agent(), binaries::enroll()] {
+    for binary in [binaries::agent(), binaries::enroll(), binaries::keeper()] {
         let name = binary.file_name().unwrap_or_default().display();
         println!("{name}: {} bytes", fs::metadata(&binary)?.len());
     }
@@ -105,15 +108,19 @@ fn load() -> anyhow::Result<()> {
         }
         println!("| | agent ÷ bare | {:.2} | | | |", ours[0] / bare[0]);
     }
-    println!("\nAgent after that: {}\n", memory(&agent)?);
+    println!("\nAgent after that: {}\n", memory(agent.id())?);
     Ok(())
 }
 
 /// Enrolment and memory with a node full of Pods.
 fn pods() -> anyhow::Result<()> {
     let node = Node::new()?;
-    let agent = node.agent(&["--poll-interval", "1s"])?;
-    let idle = memory(&agent)?;
+    let keeper = Keeper::spawn(&node, INSTANCE)?;
+    let mut arguments = node.agent_arguments();
+    arguments.extend(Keeper::arguments(&node, INSTANCE));
+    arguments.push("--poll-interval=1s".to_owned());
+    let agent = node.spawn_agent(&arguments)?.ready()?;
+    let idle = (memory(agent.id())?, memory(keeper.id())?);
     let pods = (0..PODS)
         .map(|number| {
             let service_account = format!("sa-{}", number % IDENTITIES);
@@ -131,7 +138,8 @@ fn pods() -> anyhow::Result<()> {
         let status = pod.credentials()?.status;
         ensure!(status == 200, "{} got {status}", pod.identity.name);
     }
-    let (full, exchanges) = (memory(&agent)?, node.standin().calls().exchanges());
+    let full = (memory(agent.id())?, memory(keeper.id())?);
+    let exchanges = node.standin().calls().exchanges();
     for pod in &pods {
         pod.remove_interface()?;
     }
@@ -139,9 +147,17 @@ fn pods() -> anyhow::Result<()> {
         agent.count("caios_agent_listeners{delivery=\"handoff\"}") == 0
             && agent.count("caios_agent_cached_identities") == 0
     })?;
-    println!("\n| agent's memory | |\n| --- | --- |\n| idle | {idle} |");
-    println!("| {PODS} Pods, {IDENTITIES} identities, {exchanges} exchanges | {full} |");
-    println!("| all Pods gone | {} |\n", memory(&agent)?);
+    let gone = (memory(agent.id())?, memory(keeper.id())?);
+    println!("\n| memory of | agent | keeper |\n| --- | --- | --- |");
+    let full_node = format!("{PODS} Pods, {IDENTITIES} identities, {exchanges} exchanges");
+    for (when, (agent, keeper)) in [
+        ("idle", idle),
+        (full_node.as_str(), full),
+        ("all Pods gone", gone),
+    ] {
+        println!("| {when} | {agent} | {keeper} |");
+    }
+    println!();
     Ok(())
 }
 
@@ -172,9 +188,9 @@ fn enroll(agent: &Agent, pods: &[Pod]) -> anyhow::Result<([f64; 2], f64)> {
     ))
 }
 
-/// The agent's memory, as the kernel counts it.
-fn memory(agent: &Agent) -> anyhow::Result<String> {
-    let status = fs::read_to_string(format!("/proc/{}/status", agent.id()))?;
+/// The memory of a process, as the kernel counts it.
+fn memory(process: u32) -> anyhow::Result<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let value = |name| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.map_or("unknown", str::trim)
