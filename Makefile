@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both install what they miss under target/tools.
 
-.PHONY: demo demo-shell node test survive images figures fmt
+.PHONY: demo demo-shell node test survive images figures fleet fmt
 
 demo: ## the main job without a cluster: real agent, real AWS clients, stand-in for CoreWeave
 	@tests/demo.sh
@@ -25,6 +25,9 @@ survive: ## crashes, upgrades and outages on a whole node under load, each as of
 
 figures: ## requests per second, latency, memory, enrolment time and sizes, on this machine
 	@tests/figures.sh
+
+fleet: ## a day of a thousand agents under simulated time; ARGUMENTS changes it, `--help` says how
+	@bench/fleet.sh $(ARGUMENTS)
 
 fmt: ## formats the code
 	@cargo fmt --all
