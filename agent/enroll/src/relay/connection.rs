@@ -101,9 +101,9 @@ impl Connection {
     }
 
     /// Whether it may be ended for the sake of another one: a client opens a new one when its
-    /// kept-alive connection is gone.
+    /// kept-alive connection is gone, and one that has ended its side has most likely gone itself.
     pub(super) fn is_spare(&self, now_s: i64) -> bool {
-        self.is_quiet() && now_s - self.active_s >= SPARE_S
+        self.up.ended || self.is_quiet() && now_s - self.active_s >= SPARE_S
     }
 
     /// Carries what there is to carry, through two halves of `memory`.
@@ -185,7 +185,8 @@ impl Connection {
             let unanswered = self.is_asking() && self.down.is_empty();
             // What cannot be asked again ends as the agent has ended it.
             self.down.ended = !(unanswered && self.up.rewind());
-        } else if self.up.ended && !self.up.is_behind() && !self.up_shut {
+        } else if self.up.ended && self.up.is_empty() && !self.up_shut {
+            // Not before: an agent takes the end of a client that waits for one that has gone.
             self.up_shut = rustix::net::shutdown(agent, Shutdown::Write).is_ok();
         }
     }
