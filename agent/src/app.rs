@@ -1,5 +1,6 @@
 //! Builds each part once, binds, runs until shutdown, drains.
 
+mod mounted;
 mod pods;
 
 use std::fs::DirBuilder;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::mounted::Mounted;
 use self::pods::Pods;
 use crate::broker::Broker;
 use crate::cache::Cache;
@@ -30,6 +32,7 @@ use crate::metrics::{AcceptLimit, Delivery, ListenerEnd, Metrics};
 use crate::published::PublishedSocket;
 use crate::route::Route;
 use crate::status::{Ledger, Reporter, StatusSocket};
+use crate::volumes::{Door as CsiDoor, Volumes};
 use crate::watch::Watch;
 use crate::workload::PodUid;
 use crate::{reap, supervise};
@@ -63,6 +66,7 @@ pub struct App {
     connections: Connections,
     registry: Arc<Registry>,
     intake: Intake<Pods<CoreWeave>>,
+    volumes: Arc<Volumes<Mounted<CoreWeave>>>,
     link: Option<Link<Pods<CoreWeave>, Broker<CoreWeave>>>,
     admin: Arc<Admin>,
     admin_socket: TcpListener,
@@ -123,6 +127,13 @@ impl App {
             Arc::clone(&registry),
         )
         .context("failed to look at the agent's own network namespace")?;
+        let mounted = Mounted {
+            broker: Arc::clone(&broker),
+            intake: intake.clone(),
+            registry: Arc::clone(&registry),
+            metrics: metrics.clone(),
+        };
+        let volumes = Volumes::new(mounted, metrics.clone());
         let watch = config.watch.clone().map(|settings| {
             let (forgets, registry) = (Arc::clone(&broker), Arc::clone(&registry));
             let gone: Forget = Box::new(move |pod| forgets.cache().forget(pod));
@@ -161,6 +172,7 @@ impl App {
             connections,
             registry,
             intake,
+            volumes,
             link,
             admin,
             admin_socket,
@@ -222,6 +234,9 @@ impl App {
         let door = self.intake.open();
         let door = door.with_context(|| format!("failed to bind `{}`", path.display()))?;
         serving.spawn("the enrolment socket", self.intake.run(door, stop.clone()));
+        let door = csi_door(&self.config.csi_socket)?;
+        let volumes = self.volumes.run(door, stop.clone());
+        serving.spawn("the socket of the CSI driver", volumes);
         let route = self.route;
         let answer = move |request| {
             let route = route.clone();
@@ -340,6 +355,10 @@ fn admin(
     }
     Admin::new(series, readiness, move || gauges.cache().observe())
         .context("failed to register the process metrics")
+}
+
+fn csi_door(path: &Path) -> anyhow::Result<CsiDoor> {
+    CsiDoor::open(path).with_context(|| format!("failed to bind `{}`", path.display()))
 }
 
 fn limits(serve: &Serve) -> Limits {

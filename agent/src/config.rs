@@ -46,6 +46,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Where `caios-agent status` asks.
     pub admin_socket: PathBuf,
+    /// Where the CSI driver hands over the sockets of its volumes.
+    pub csi_socket: PathBuf,
     /// How often it is checked whether enrolled Pods are still there.
     pub poll_interval: Duration,
     /// How this node's Pods are watched; `None` where they are not.
@@ -94,6 +96,7 @@ impl Config {
             Duration::from_secs(1)..=10 * MINUTE,
         );
         let admin_socket = args.private_directory.join(shared::contract::ADMIN_SOCKET);
+        let csi_socket = args.private_directory.join(shared::contract::CSI_SOCKET);
         let watch = watch::settings(&args, &keys, in_cluster, &mut problems);
         let log = problems.log(&args.log, args.log_format);
         let exchange = exchange::settings(args, &mut problems);
@@ -107,6 +110,7 @@ impl Config {
             serve,
             admin_listen,
             admin_socket,
+            csi_socket,
             poll_interval,
             watch,
             log,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use agent::app::App;
 use agent::config::{Config, InForce, RunArgs};
+use agent::csi::{self, CsiArgs};
 use agent::prepare::prepare;
 use agent::{check, status, supervise};
 use anyhow::Context as _;
@@ -63,6 +64,12 @@ enum Command {
     /// again changes nothing. Exit codes: 0 when the directories are there, 1 when they cannot be
     /// made or must not be trusted, 64 for a flag that makes no sense.
     Prepare(PrepareArgs),
+    /// Serves the kubelet as the driver of our inline CSI volume until SIGTERM, and then until another
+    /// driver has taken its place.
+    ///
+    /// Needs uid 0, to which the kubelet's directories belong, and no capability. Exit codes: 0 after
+    /// that, 1 when it cannot start or a part of it fails, 64 for a flag that makes no sense.
+    Csi(CsiArgs),
 }
 
 #[derive(Args)]
@@ -127,6 +134,10 @@ fn main() -> ExitCode {
         },
         Command::Status(args) => Ok(show_status(&args)),
         Command::Prepare(args) => Ok(prepared(&args.directory, args.group)),
+        Command::Csi(args) => match args.settings() {
+            Ok(settings) => Ok(driven(settings)),
+            Err(problems) => Err(senseless(&problems)),
+        },
     };
     match done {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -142,9 +153,24 @@ fn main() -> ExitCode {
 fn configured(args: RunArgs) -> Result<Config, ExitCode> {
     // A container in a cluster has this; a shell does not.
     let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
-    Config::new(args, in_cluster).map_err(|problems| {
-        say(&format!("the configuration makes no sense:\n{problems}"));
-        ExitCode::from(flags::USAGE)
+    Config::new(args, in_cluster).map_err(|problems| senseless(&problems))
+}
+
+/// Says what is wrong with the flags; what to exit with.
+fn senseless(problems: &flags::Problems) -> ExitCode {
+    say(&format!("the configuration makes no sense:\n{problems}"));
+    ExitCode::from(flags::USAGE)
+}
+
+/// Runs the CSI driver.
+fn driven(settings: csi::Settings) -> anyhow::Result<()> {
+    process::keep_memory_private().context("failed to turn core dumps off")?;
+    process::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
+    telemetry::init(&settings.log)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
+    alone()?.block_on(async {
+        let shutdown = shutdown::on_signals().context("failed to take over the signals")?;
+        csi::run(settings, shutdown).await
     })
 }
 

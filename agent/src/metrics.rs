@@ -13,7 +13,7 @@ use shared::metrics::{Counters, Factory, Gauges, Histograms};
 pub use exchange::ExchangeCounters;
 pub use labels::{
     AcceptLimit, Delivery, EnrolmentOutcome, EventOutcome, ExchangeOutcome, JwksOutcome,
-    ListenerEnd, Method, Outcome, RenewalOutcome, TokenOutcome,
+    ListenerEnd, Method, Outcome, PublishOutcome, RenewalOutcome, TokenOutcome,
 };
 pub use watch::WatchMetrics;
 
@@ -70,6 +70,10 @@ pub struct Metrics {
     pub enrolments: Counters<EnrolmentOutcome>,
     /// Seconds from an enrolment's message to its answer.
     pub enrolment_duration: Histogram,
+    /// CSI volumes that are served.
+    pub csi_volumes: IntGauge,
+    /// CSI volumes that were to be published.
+    pub csi_publishes: Counters<PublishOutcome>,
     /// What the watch of Pods counts.
     pub watch: WatchMetrics,
     /// Open connections of workloads.
@@ -152,6 +156,11 @@ impl Metrics {
                 "enrollment_duration_seconds",
                 "Seconds from an enrolment's message to its answer.",
                 ENROLMENT_BUCKETS,
+            )?,
+            csi_volumes: make.gauge("csi_volumes", "CSI volumes that are served.")?,
+            csi_publishes: make.counters(
+                "csi_publishes_total",
+                "CSI volumes that were to be published.",
             )?,
             watch: WatchMetrics::new(&make)?,
             connections: make.gauge("connections", "Open connections of workloads.")?,

@@ -41,6 +41,11 @@ impl PublishedSocket {
         })
     }
 
+    /// What is published, to look at it.
+    pub const fn published(&self) -> &Published {
+        &self.published
+    }
+
     fn look(&mut self) {
         if self.published.standing() != Standing::Vacant {
             return;

@@ -13,6 +13,7 @@ pub mod guest;
 pub mod http;
 pub mod injector;
 pub mod keeper;
+pub mod kubelet;
 pub mod link;
 pub mod namespace;
 pub mod node;

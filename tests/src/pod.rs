@@ -87,6 +87,13 @@ impl Pod {
         fs::rename(aside, self.token_file()).context("failed to replace the token file")
     }
 
+    /// The Pod with another `enroll.sock` than the node's: one of its own.
+    #[must_use]
+    pub fn with_enroll_socket(mut self, socket: PathBuf) -> Self {
+        self.enroll_socket = socket;
+        self
+    }
+
     /// The token file.
     pub fn token_file(&self) -> PathBuf {
         self.directory.join("token")

@@ -70,6 +70,7 @@ fn every_flag_that_the_documents_name_is_there() {
         help(&binaries::agent(), &["prepare", "--help"]),
         help(&binaries::agent(), &["status", "--help"]),
         help(&binaries::agent(), &["check", "--help"]),
+        help(&binaries::agent(), &["csi", "--help"]),
         help(&binaries::injector(), &["run", "--help"]),
         help(&binaries::enroll(), &["--help"]),
         help(&binaries::enroll(), &["relay", "--help"]),

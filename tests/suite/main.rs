@@ -7,6 +7,7 @@ mod abuse;
 mod check;
 mod check_config;
 mod credentials;
+mod csi;
 mod docs;
 mod enrolment;
 mod handover;

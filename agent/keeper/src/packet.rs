@@ -58,8 +58,16 @@ pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> 
 /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is none; `EMSGSIZE` for one that is longer
 /// than any message, and `EMFILE` when descriptors were lost because the process may not have more.
 pub fn receive(socket: impl AsFd) -> io::Result<Packet> {
+    receive_up_to(socket, MAX_PACKET_BYTES)
+}
+
+/// As [`receive`], for a protocol whose packets have at most `most` bytes.
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_up_to(socket: impl AsFd, most: usize) -> io::Result<Packet> {
     // One byte more than allowed tells a packet that is too long.
-    let mut bytes = vec![0; MAX_PACKET_BYTES + 1];
+    let mut bytes = vec![0; most + 1];
     // And one descriptor more, so that a lack of room means a lack of descriptors.
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS + 1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -76,7 +84,7 @@ pub fn receive(socket: impl AsFd) -> io::Result<Packet> {
             descriptors.extend(handed);
         }
     }
-    if received.bytes > MAX_PACKET_BYTES || descriptors.len() > MAX_DESCRIPTORS {
+    if received.bytes > most || descriptors.len() > MAX_DESCRIPTORS {
         return Err(Errno::MSGSIZE.into());
     }
     if received.flags.contains(ReturnFlags::CTRUNC) {

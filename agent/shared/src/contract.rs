@@ -12,7 +12,7 @@ pub const CREDENTIALS_PATH: &str = "/v1/credentials";
 pub const DEFAULT_PORT: u16 = 27169;
 
 /// What the annotations and the label begin with. `inject`, `audience`, `token-expiration`,
-/// `skip-containers`, `delivery` and `port` come behind it.
+/// `skip-containers`, `delivery`, `volume`, `wait-for-credentials` and `port` come behind it.
 pub const ANNOTATION_PREFIX: &str = "caios.coreweave.com/";
 
 /// The label of a Pod that must not start without credentials, with the value `true`. The
@@ -88,6 +88,13 @@ pub const DEFAULT_INSTANCE: &str = "local";
 /// The HTTP socket in the private directory that tells people how the agent is. The agent listens,
 /// `caios-agent status` connects.
 pub const ADMIN_SOCKET: &str = "admin.sock";
+
+/// The driver of the inline CSI volume, as the CSIDriver object and Pods name it.
+pub const CSI_DRIVER: &str = "csi.caios.coreweave.com";
+
+/// The socket in the private directory where the CSI driver hands over the sockets of its volumes.
+/// The agent listens, `caios-agent csi` connects.
+pub const CSI_SOCKET: &str = "csi.sock";
 
 /// The longest service account token that is read, in bytes. Bound tokens have 1 to 2 kB; the API
 /// server's own limit on a request header is far above.

@@ -57,11 +57,13 @@ pub(super) struct Shared<E> {
 }
 
 impl<E: Enroller> Shared<E> {
-    /// Serves one connection: a message, an answer, closed. `permit` is given back after that.
+    /// Serves one connection: a message, an answer, closed. On the socket of a Pod's own, `only` that
+    /// Pod enrols. `permit` is given back after that.
     pub(super) async fn converse(
         self: Arc<Self>,
         socket: OwnedFd,
         place: Arc<Place>,
+        only: Option<PodUid>,
         shutdown: CancellationToken,
         permit: OwnedSemaphorePermit,
     ) {
@@ -75,7 +77,7 @@ impl<E: Enroller> Shared<E> {
         if let Ok(Some(message)) = message {
             let started = Instant::now();
             let answer = tokio::select! {
-                answer = self.answer(&message, &socket) => answer,
+                answer = self.answer(&message, only.as_ref(), &socket) => answer,
                 () = shutdown.cancelled() => Answer::busy("the node's agent is stopping"),
             };
             drop(message);
@@ -117,7 +119,12 @@ impl<E: Enroller> Shared<E> {
     }
 
     /// Decides on a request whose descriptors are still in the kernel.
-    async fn answer(&self, message: &[u8], connection: &Arc<OwnedFd>) -> Answer {
+    async fn answer(
+        &self,
+        message: &[u8],
+        only: Option<&PodUid>,
+        connection: &Arc<OwnedFd>,
+    ) -> Answer {
         let request = match parse_request(message) {
             Ok(request) => request,
             Err(problem) => return Answer::to(problem),
@@ -135,6 +142,14 @@ impl<E: Enroller> Shared<E> {
             Err(_elapsed) => return Answer::busy("the token could not be verified in time"),
         };
         let pod = Some(workload.pod.uid.clone());
+        if only.is_some_and(|only| *only != workload.pod.uid) {
+            let why = "the token is that of another Pod than the one that this socket was made for";
+            return Answer {
+                outcome: EnrolmentOutcome::Unauthenticated,
+                pod,
+                ..Answer::rejected(why)
+            };
+        }
         let answer = self.decide(&workload, request.port, connection).await;
         Answer { pod, ..answer }
     }

@@ -22,9 +22,12 @@ use super::registry::Registry;
 use super::waiting::Waiting;
 use super::{Enroller, Settings};
 use crate::metrics::Metrics;
+use crate::workload::PodUid;
 
 /// Every user of every Pod may enrol.
 const SOCKET_MODE: u32 = 0o666;
+/// The most connections to a Pod's own socket that have not sent their message.
+const MAX_WAITING_OF_OWN: usize = 8;
 /// After a failed accept, which is mostly a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether the published path still leads to a live socket.
@@ -91,6 +94,46 @@ impl<E: Enroller> Intake<E> {
         })
     }
 
+    /// What takes the Pods that enrol here.
+    pub(crate) fn enroller(&self) -> &E {
+        &self.0.enroller
+    }
+
+    /// Enrols one Pod at the listening `socket` of its own until `stop`, and then ends what is under
+    /// way. Tokens of other Pods are refused there.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the socket.
+    pub(crate) fn serve_own(
+        self,
+        socket: Arc<OwnedFd>,
+        pod: &PodUid,
+        stop: CancellationToken,
+    ) -> io::Result<impl Future<Output = ()> + Send + use<E>> {
+        let (socket, pod) = (watch(socket)?, pod.clone());
+        Ok(async move {
+            let tracker = TaskTracker::new();
+            let mut waiting = Waiting::new(MAX_WAITING_OF_OWN);
+            let connections = Arc::new(Semaphore::new(2 * MAX_WAITING_OF_OWN));
+            let accept_all = async {
+                while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
+                    match accept(&socket).await {
+                        Ok(connection) => {
+                            let (place, only) = (waiting.enter(), Some(pod.clone()));
+                            let shared = Arc::clone(&self.0);
+                            let stop = stop.clone();
+                            tracker.spawn(shared.converse(connection, place, only, stop, permit));
+                        }
+                        Err(error) => self.0.not_accepted(&error).await,
+                    }
+                }
+            };
+            stop.run_until_cancelled(accept_all).await;
+            tracker.close();
+            tracker.wait().await;
+        })
+    }
+
     /// Enrols Pods until `shutdown`, and then ends what is under way. Never ends by itself. Where
     /// the published socket is removed, or that of an agent which took its place has died, it is
     /// published again.
@@ -119,13 +162,10 @@ impl<E: Enroller> Intake<E> {
                     Ok(socket) => {
                         let place = waiting.enter();
                         let shared = Arc::clone(&self.0);
-                        tracker.spawn(shared.converse(socket, place, shutdown.clone(), permit));
+                        let stop = shutdown.clone();
+                        tracker.spawn(shared.converse(socket, place, None, stop, permit));
                     }
-                    Err(error) => {
-                        self.0.metrics.accept_errors.inc();
-                        tracing::debug!(%error, "failed to accept an enrolment");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
+                    Err(error) => self.0.not_accepted(&error).await,
                 }
             }
         };
@@ -154,11 +194,23 @@ impl<E: Enroller> Intake<E> {
 
 impl Door {
     async fn accept(&self) -> io::Result<OwnedFd> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        self.socket
-            .async_io(Interest::READABLE, |socket| {
-                Ok(rustix::net::accept_with(socket, flags)?)
-            })
-            .await
+        accept(&self.socket).await
     }
+}
+
+impl<E> Shared<E> {
+    async fn not_accepted(&self, error: &io::Error) {
+        self.metrics.accept_errors.inc();
+        tracing::debug!(%error, "failed to accept an enrolment");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+async fn accept(socket: &AsyncFd<Arc<OwnedFd>>) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket
+        .async_io(Interest::READABLE, |socket| {
+            Ok(rustix::net::accept_with(socket, flags)?)
+        })
+        .await
 }

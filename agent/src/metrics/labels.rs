@@ -136,6 +136,20 @@ label! {
         PodEnded => "pod_ended",
         /// It was in a network namespace with none of the Pod's addresses.
         Misplaced => "misplaced",
+        /// The kubelet has taken the Pod's CSI volume away.
+        Unpublished => "unpublished",
+    }
+}
+
+label! {
+    /// What became of a CSI volume that was to be published.
+    pub PublishOutcome = "outcome" {
+        /// It is served.
+        Taken => "taken",
+        /// The token was refused, or CoreWeave refuses a Pod that waits for credentials.
+        Refused => "refused",
+        /// Not now; the kubelet tries again.
+        Busy => "busy",
     }
 }
 
