@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use tests::cluster::{Cluster, NODE, PHASE_DEADLINE, Process, container, pod_spec};
+use tests::cluster::{Cluster, NODE, PHASE_DEADLINE, Process, Workload, container, pod_spec};
 use tests::wait;
 
 const LISTENERS: &str = "caios_agent_listeners{delivery=\"handoff\"}";
@@ -102,7 +102,7 @@ fn wave(cluster: &Cluster, namespace: &str, number: u32) -> anyhow::Result<()> {
     for pod in &pods {
         pod.ask_to_end()?;
     }
-    pods.iter().try_for_each(|pod| pod.gone())
+    pods.iter().try_for_each(Workload::gone)
 }
 
 pub(crate) fn pods_that_come_and_go_leave_nothing_in_agent_and_keeper(
