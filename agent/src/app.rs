@@ -32,7 +32,7 @@ use crate::metrics::{AcceptLimit, Delivery, ListenerEnd, Metrics};
 use crate::published::PublishedSocket;
 use crate::route::Route;
 use crate::status::{Ledger, Reporter, StatusSocket};
-use crate::volumes::{Door as CsiDoor, Volumes};
+use crate::volumes::{self, Volumes};
 use crate::watch::Watch;
 use crate::workload::PodUid;
 use crate::{reap, supervise};
@@ -160,8 +160,8 @@ impl App {
         }
         let sources = (Arc::clone(&broker), ledger, Arc::clone(&admin));
         let reporter = Reporter::new(&config, sources, metrics.clone(), clock);
-        let status = StatusSocket::bind(&config.admin_socket, reporter)
-            .with_context(|| format!("failed to bind `{}`", config.admin_socket.display()))?;
+        let path = &config.admin_socket;
+        let status = bound(path, StatusSocket::bind(path, reporter))?;
         Ok(Self {
             config,
             metrics,
@@ -230,11 +230,11 @@ impl App {
         {
             tracing::warn!("starting without what the keeper holds: it does not answer");
         }
-        let path = &self.config.enrolment.socket;
-        let door = self.intake.open();
-        let door = door.with_context(|| format!("failed to bind `{}`", path.display()))?;
-        serving.spawn("the enrolment socket", self.intake.run(door, stop.clone()));
-        let door = csi_door(&self.config.csi_socket)?;
+        let door = bound(&self.config.enrolment.socket, self.intake.open())?;
+        let enrolment = self.intake.run(door, None, stop.clone());
+        serving.spawn("the enrolment socket", enrolment);
+        let path = &self.config.csi_socket;
+        let door = bound(path, volumes::open(path))?;
         let volumes = self.volumes.run(door, stop.clone());
         serving.spawn("the socket of the CSI driver", volumes);
         let route = self.route;
@@ -243,8 +243,7 @@ impl App {
             async move { route.answer(request, None).await }
         };
         let path = &self.config.serve.agent_socket;
-        let listener = PublishedSocket::publish(path, PUBLIC_MODE);
-        let listener = listener.with_context(|| format!("failed to bind `{}`", path.display()))?;
+        let listener = bound(path, PublishedSocket::publish(path, PUBLIC_MODE))?;
         serving.spawn(
             "the shared credential socket",
             serve(
@@ -357,8 +356,9 @@ fn admin(
         .context("failed to register the process metrics")
 }
 
-fn csi_door(path: &Path) -> anyhow::Result<CsiDoor> {
-    CsiDoor::open(path).with_context(|| format!("failed to bind `{}`", path.display()))
+/// Names the path of a socket that could not be published.
+fn bound<T>(path: &Path, socket: io::Result<T>) -> anyhow::Result<T> {
+    socket.with_context(|| format!("failed to bind `{}`", path.display()))
 }
 
 fn limits(serve: &Serve) -> Limits {

@@ -40,7 +40,7 @@ use clap::ValueEnum;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use intake::{Door, Intake};
+pub use intake::Intake;
 pub use listener::PodListener;
 pub(crate) use registration::Witness;
 pub use registry::Registry;

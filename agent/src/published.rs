@@ -1,13 +1,14 @@
 //! HTTP sockets that others find by their path, and find there whatever happens to it.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::SocketType;
 use shared::serve::Accept;
-use shared::socket::{Published, Standing, publish};
+use shared::socket::{Published, publish};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -20,7 +21,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct PublishedSocket {
     listener: UnixListener,
     published: Published,
-    mode: u32,
     looks: Interval,
 }
 
@@ -30,14 +30,11 @@ impl PublishedSocket {
     /// # Errors
     /// When the directory is missing or not writable, or the path is too long for a socket.
     pub fn publish(path: &Path, mode: u32) -> io::Result<Self> {
-        let (listener, published) = bound(path, mode)?;
-        let mut looks = interval(LOOK_INTERVAL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (socket, published) = publish(path, SocketType::STREAM, mode)?;
         Ok(Self {
-            listener,
+            listener: listener(socket)?,
             published,
-            mode,
-            looks,
+            looks: looks(),
         })
     }
 
@@ -47,26 +44,41 @@ impl PublishedSocket {
     }
 
     fn look(&mut self) {
-        if self.published.standing() != Standing::Vacant {
-            return;
-        }
-        let path = self.published.path().display().to_string();
-        match bound(self.published.path(), self.mode) {
-            Ok((listener, published)) => {
-                tracing::warn!(path, "a socket was gone; it is published again");
-                (self.listener, self.published) = (listener, published);
-            }
-            Err(error) => tracing::warn!(path, %error, "failed to publish the socket again"),
-        }
+        again(&mut self.published, &mut self.listener, listener);
     }
 }
 
-fn bound(path: &Path, mode: u32) -> io::Result<(UnixListener, Published)> {
-    let (socket, published) = publish(path, SocketType::STREAM, mode)?;
-    Ok((
-        UnixListener::from_std(StdListener::from(socket))?,
-        published,
-    ))
+fn listener(socket: OwnedFd) -> io::Result<UnixListener> {
+    UnixListener::from_std(StdListener::from(socket))
+}
+
+/// The times at which a published socket looks at its path.
+pub(crate) fn looks() -> Interval {
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
+}
+
+/// Publishes a socket again where nobody listens at its path any more, and puts what `make` makes of
+/// it in the place of the old one.
+pub(crate) fn again<S>(
+    published: &mut Published,
+    socket: &mut S,
+    make: impl FnOnce(OwnedFd) -> io::Result<S>,
+) {
+    let next = match published.again() {
+        Ok(None) => return,
+        Ok(Some((next, there))) => make(next).map(|next| (next, there)),
+        Err(error) => Err(error),
+    };
+    let path = published.path().display().to_string();
+    match next {
+        Ok(next) => {
+            tracing::warn!(path, "a socket was gone; it is published again");
+            (*socket, *published) = next;
+        }
+        Err(error) => tracing::warn!(path, %error, "failed to publish the socket again"),
+    }
 }
 
 impl Accept for PublishedSocket {

@@ -8,22 +8,21 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
-use shared::socket::{Published, Standing, publish};
 use shared::throttled;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::csi::Line;
 use crate::csi::protocol::{About, Message, Verdict};
-use crate::enrolment::watch;
+use crate::door::Door;
 use crate::error::Error;
 use crate::metrics::{Metrics, PublishOutcome};
 use crate::workload::{PodUid, Workload};
@@ -38,8 +37,6 @@ const MAX_VOLUMES: usize = 4096;
 const MAX_ORDERS: usize = 1024;
 /// After a failed accept, which is mostly a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often it is looked whether the published path still leads to a live socket.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What volumes need from the rest of the agent.
 pub trait Host: Send + Sync + 'static {
@@ -92,6 +89,14 @@ struct Volume {
     _serving: DropGuard,
 }
 
+/// Publishes the socket for drivers at `path`.
+///
+/// # Errors
+/// When the directory is missing or not writable, or the path is too long for a socket.
+pub fn open(path: &Path) -> io::Result<Door> {
+    Door::open(path, SOCKET_MODE)
+}
+
 impl<H: Host> Volumes<H> {
     /// Prepares to serve volumes; none is served yet.
     pub fn new(host: H, metrics: Metrics) -> Arc<Self> {
@@ -120,17 +125,7 @@ impl<H: Host> Volumes<H> {
     /// Listens to drivers at `door`, and serves volumes, until `shutdown`. Never ends by itself.
     pub async fn run(self: Arc<Self>, mut door: Door, shutdown: CancellationToken) {
         let _end = self.stop.clone().drop_guard();
-        let mut looks = interval(LOOK_INTERVAL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let accepted = tokio::select! {
-                accepted = door.accept() => accepted,
-                _ = looks.tick() => {
-                    door.look();
-                    continue;
-                }
-                () = shutdown.cancelled() => return,
-            };
+        while let Some(accepted) = shutdown.run_until_cancelled(door.accept()).await {
             match accepted.and_then(Line::new) {
                 Ok(line) => {
                     let volumes = Arc::clone(&self);
@@ -415,48 +410,4 @@ fn listens(socket: &OwnedFd, kind: SocketType) -> bool {
     sockopt::socket_domain(socket) == Ok(AddressFamily::UNIX)
         && sockopt::socket_type(socket) == Ok(kind)
         && sockopt::socket_acceptconn(socket) == Ok(true)
-}
-
-/// The published `csi.sock`.
-#[derive(Debug)]
-pub struct Door {
-    socket: tokio::io::unix::AsyncFd<Arc<OwnedFd>>,
-    published: Published,
-}
-
-impl Door {
-    /// Publishes the socket: bound aside and renamed into place.
-    ///
-    /// # Errors
-    /// When the directory is missing or not writable, or the path is too long for a socket.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let (socket, published) = publish(path, SocketType::SEQPACKET, SOCKET_MODE)?;
-        Ok(Self {
-            socket: watch(Arc::new(socket))?,
-            published,
-        })
-    }
-
-    async fn accept(&self) -> io::Result<OwnedFd> {
-        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-        let accept = |socket: &Arc<OwnedFd>| Ok(rustix::net::accept_with(socket.as_fd(), flags)?);
-        self.socket
-            .async_io(tokio::io::Interest::READABLE, accept)
-            .await
-    }
-
-    /// Publishes the socket again where nobody listens at its path any more.
-    fn look(&mut self) {
-        if self.published.standing() != Standing::Vacant {
-            return;
-        }
-        let path = self.published.path().to_owned();
-        match Self::open(&path) {
-            Ok(door) => *self = door,
-            Err(error) => {
-                let path = path.display();
-                tracing::warn!(%path, %error, "failed to publish the socket again");
-            }
-        }
-    }
 }

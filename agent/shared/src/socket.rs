@@ -37,6 +37,7 @@ pub fn publish(path: &Path, kind: SocketType, mode: u32) -> io::Result<(OwnedFd,
     let published = Published {
         path: path.to_owned(),
         kind,
+        mode,
         file: File::of(&fs::symlink_metadata(&aside)?),
     };
     fs::rename(&aside, path)?;
@@ -48,6 +49,7 @@ pub fn publish(path: &Path, kind: SocketType, mode: u32) -> io::Result<(OwnedFd,
 pub struct Published {
     path: PathBuf,
     kind: SocketType,
+    mode: u32,
     file: File,
 }
 
@@ -82,6 +84,17 @@ impl Published {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Publishes a socket there again where nobody listens any more; `None` where somebody does.
+    ///
+    /// # Errors
+    /// As [`publish`].
+    pub fn again(&self) -> io::Result<Option<(OwnedFd, Self)>> {
+        match self.standing() {
+            Standing::Vacant => publish(&self.path, self.kind, self.mode).map(Some),
+            Standing::Ours | Standing::Others => Ok(None),
+        }
     }
 
     /// Looks at what is there now. Connects to another's socket to see whether it is alive.
@@ -152,10 +165,13 @@ mod tests {
         let path = directory.path().join("agent.sock");
         let (_socket, first) = published(&path);
         let (second, _) = published(&path);
+        assert!(first.again().unwrap().is_none());
         drop(second);
         assert_eq!(first.standing(), Standing::Vacant);
         fs::remove_file(&path).unwrap();
         assert_eq!(first.standing(), Standing::Vacant);
+        let (_socket, third) = first.again().unwrap().unwrap();
+        assert_eq!(third.standing(), Standing::Ours);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pods::Pods;
 use crate::broker::Broker;
+use crate::door::Door;
 use crate::enrolment::{Intake, Registry};
 use crate::error::Error;
 use crate::exchange::Exchange;
@@ -44,8 +45,8 @@ impl<E: Exchange> Host for Mounted<E> {
         stop: CancellationToken,
     ) -> io::Result<()> {
         let agent = UnixListener::from_std(agent)?;
-        let enrolment = self.intake.clone().serve_own(enroll, pod, stop.clone())?;
-        tokio::spawn(enrolment);
+        let (door, only) = (Door::over(enroll)?, Some(pod.clone()));
+        tokio::spawn(self.intake.clone().run(door, only, stop.clone()));
         let pods = self.intake.enroller();
         let (route, tenants) = (pods.route.clone(), Arc::new(Tenants::of(pod.clone())));
         let answer = move |request| {

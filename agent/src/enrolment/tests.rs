@@ -158,7 +158,7 @@ impl Agent {
         let intake = intake.unwrap();
         let door = intake.open().unwrap();
         let shutdown = CancellationToken::new();
-        tokio::spawn(intake.clone().run(door, shutdown.clone()));
+        tokio::spawn(intake.clone().run(door, None, shutdown.clone()));
         Self {
             directory,
             metrics,

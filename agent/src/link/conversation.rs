@@ -3,18 +3,16 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
-use keeper::packet::{self, Packet};
-use keeper::protocol::{Message, Role, VERSION, Verdict};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use keeper::packet::Packet;
+use keeper::protocol::{MAX_PACKET_BYTES, Message, Role, VERSION, Verdict};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Link, Memory};
-use crate::enrolment::{Adopted, Enroller, watch};
+use crate::enrolment::{Adopted, Enroller};
+use crate::packets::Packets;
 use crate::workload::PodUid;
 
 /// Between two snapshots, at least. What a crash within it loses is exchanged again.
@@ -22,12 +20,8 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a snapshot keeps off the next one, in times of what it took: on a node where it is large
 /// and much changes, one core is never busy with that alone.
 const SNAPSHOT_REST: u32 = 9;
-/// A keeper that takes nothing for so long is hung up on.
-const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the keeper may take for all that it holds.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two tries to send: the kernel does not tell when it has room for descriptors again.
-const SEND_RETRY: Duration = Duration::from_millis(2);
 
 /// How a conversation ended.
 #[derive(Debug)]
@@ -65,7 +59,7 @@ impl<'a, E: Enroller, M: Memory> Conversation<'a, E, M> {
     /// Talks until the keeper is gone or `stop`.
     pub(super) async fn run(self, stop: &CancellationToken) -> Ending {
         let Self { link, socket } = self;
-        let line = match watch(Arc::new(socket)) {
+        let line = match Packets::new(socket) {
             Ok(socket) => Line(socket),
             Err(error) => return Ending::Failed(error),
         };
@@ -300,7 +294,7 @@ enum Told {
 }
 
 /// The connection.
-struct Line(AsyncFd<Arc<OwnedFd>>);
+struct Line(Packets);
 
 impl Line {
     /// Waits for a packet.
@@ -308,29 +302,11 @@ impl Line {
     /// # Cancel safety
     /// Safe: a packet is taken only when it is returned.
     async fn receive(&self) -> io::Result<Packet> {
-        let packet = self
-            .0
-            .async_io(Interest::READABLE, |socket| packet::receive(socket))
-            .await?;
-        if packet.bytes.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(packet)
+        self.0.receive(MAX_PACKET_BYTES).await
     }
 
     async fn send(&self, message: &Message<'_>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let bytes = message.encode();
-        let until = Instant::now() + SEND_TIMEOUT;
-        loop {
-            match packet::send(self.0.get_ref(), &bytes, descriptors) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return sent,
-            }
-            if Instant::now() >= until {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            sleep(SEND_RETRY).await;
-        }
+        self.0.send(&message.encode(), descriptors).await
     }
 }
 
