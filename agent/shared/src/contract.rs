@@ -12,7 +12,8 @@ pub const CREDENTIALS_PATH: &str = "/v1/credentials";
 pub const DEFAULT_PORT: u16 = 27169;
 
 /// What the annotations and the label begin with. `inject`, `audience`, `token-expiration`,
-/// `skip-containers`, `delivery`, `volume`, `wait-for-credentials` and `port` come behind it.
+/// `skip-containers`, `delivery` and `port` come behind it, and in the attributes of a CSI volume
+/// `audience` and `wait-for-credentials`.
 pub const ANNOTATION_PREFIX: &str = "caios.coreweave.com/";
 
 /// The label of a Pod that must not start without credentials, with the value `true`. The
