@@ -220,17 +220,13 @@ pub(crate) fn every_container_of_a_pod_gets_the_same_keys(cluster: &Cluster) -> 
 pub(crate) fn a_job_that_lives_a_second_has_credentials(cluster: &Cluster) -> anyhow::Result<()> {
     let namespace = cluster.workload_namespace("job")?;
     cluster.until_injected(&namespace, "trainer")?;
-    let mut template = pod_spec(&[reader()]);
-    if let Some(template) = template.as_object_mut() {
-        template.insert("restartPolicy".to_owned(), "Never".into());
-    }
     let job = json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": { "namespace": namespace, "name": "short" },
         "spec": {
             "completions": RUNS, "parallelism": RUNS, "backoffLimit": 0,
-            "template": { "spec": template },
+            "template": { "spec": reader() },
         },
     });
     cluster.control_plane().create(&job)?.accepted()?;
@@ -252,22 +248,22 @@ pub(crate) fn a_job_that_lives_a_second_has_credentials(cluster: &Cluster) -> an
     until_one_listener_each(cluster)
 }
 
-/// Reads an object once and ends.
+/// A Pod that reads an object once and ends.
 fn reader() -> Value {
     let read = "import boto3, botocore.config as c; \
                 s3 = boto3.client('s3', endpoint_url='http://cwlota.com', config=c.Config(s3={'addressing_style': 'virtual'})); \
                 print(s3.get_object(Bucket='data', Key='object')['Body'].read().decode())";
-    container("main", &["python3", "-c", read])
+    let mut spec = pod_spec(&[container("main", &["python3", "-c", read])]);
+    if let Some(spec) = spec.as_object_mut() {
+        spec.insert("restartPolicy".to_owned(), "Never".into());
+    }
+    spec
 }
 
 pub(crate) fn a_run_of_a_cron_job_has_credentials(cluster: &Cluster) -> anyhow::Result<()> {
     let namespace = cluster.workload_namespace("cron")?;
     cluster.until_injected(&namespace, "trainer")?;
-    let mut template = pod_spec(&[reader()]);
-    if let Some(template) = template.as_object_mut() {
-        template.insert("restartPolicy".to_owned(), "Never".into());
-    }
-    let job = json!({ "spec": { "backoffLimit": 0, "template": { "spec": template } } });
+    let job = json!({ "spec": { "backoffLimit": 0, "template": { "spec": reader() } } });
     let cron = json!({
         "apiVersion": "batch/v1",
         "kind": "CronJob",

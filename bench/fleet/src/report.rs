@@ -33,16 +33,14 @@ pub fn figures(plan: &Plan, course: &Course) -> Figures {
         let seconds = course.seconds.iter().skip(from);
         seconds.map(|second| second.answered()).max().unwrap_or(0)
     };
-    let all: u64 = course
-        .seconds
-        .iter()
-        .map(|of| u64::from(of.answered()))
-        .sum();
-    let unreached: u64 = course
-        .seconds
-        .iter()
-        .map(|of| u64::from(of.unreached))
-        .sum();
+    let sum = |of: fn(&Second) -> u32| {
+        let seconds = course.seconds.iter();
+        seconds.map(|second| u64::from(of(second))).sum::<u64>()
+    };
+    let (all, unreached) = (
+        sum(|second| second.answered()),
+        sum(|second| second.unreached),
+    );
     let halves = plan.time.as_secs_f64() / HALF_LIFE.as_secs_f64();
     Figures {
         peak: most(0),
