@@ -13,6 +13,9 @@
 node, so Helm must find this name taken. */}}
 {{- define "caios.webhookConfiguration" -}}caios-injector{{- end }}
 
+{{/* Not of the release either: Pods name it. */}}
+{{- define "caios.csiDriver" -}}csi.caios.coreweave.com{{- end }}
+
 {{/* The Secret that the injector fills. */}}
 {{- define "caios.managedSecret" -}}{{ include "caios.injector" . }}-certificate{{- end }}
 {{/* The Secret that cert-manager fills. */}}

@@ -105,6 +105,13 @@ sentences are what people see. */}}
 {{- $problems = append $problems (printf "config.nodeDirectory is `%s`: must be an absolute path without a slash at its end" $c.nodeDirectory) -}}
 {{- end -}}
 
+{{- if not (regexMatch "^/[^ ]*[^/ ]$" .Values.csi.kubeletDirectory) -}}
+{{- $problems = append $problems (printf "csi.kubeletDirectory is `%s`: must be an absolute path without a slash at its end, as the kubelet's --root-dir says" .Values.csi.kubeletDirectory) -}}
+{{- end -}}
+{{- if and (eq .Values.csi.volume "csi") (not .Values.csi.enabled) -}}
+{{- $problems = append $problems "csi.volume is `csi`, but csi.enabled is false: enable the driver, or let the volume be `auto`" -}}
+{{- end -}}
+
 {{- if and $c.additionalAudiences (not $c.audience) (not $c.issuer) -}}
 {{- $problems = append $problems "config.additionalAudiences needs config.audience or config.issuer: the list replaces the default audience, so name that too (`kubectl get --raw /.well-known/openid-configuration` shows the issuer)" -}}
 {{- end -}}

@@ -16,7 +16,7 @@ use shared::telemetry::Log;
 
 pub use self::args::RunArgs;
 pub use self::certificates::{Certificates, Managed};
-pub use self::choices::{CertificatesFlag, DeliveryFlag, ModeFlag, PullFlag};
+pub use self::choices::{CertificatesFlag, DeliveryFlag, ModeFlag, PullFlag, VolumeFlag};
 pub use self::injection::Injection;
 
 const MINUTE: Duration = Duration::from_mins(1);

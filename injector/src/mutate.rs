@@ -20,6 +20,7 @@ mod subject;
 mod system;
 mod user;
 mod verdict;
+mod volume;
 mod warnings;
 mod wishes;
 
@@ -28,6 +29,7 @@ use shared::contract::{AGENT_VOLUME, ENROLL_CONTAINER, RELAY_CONTAINER, TOKEN_VO
 pub use settings::{Delivery, EnrolmentMode, PullPolicy, Resources, Settings};
 pub use subject::{PodSecurity, Subject};
 pub use verdict::{Decision, Verdict};
+pub use volume::VolumeChoice;
 
 use choice::{Choice, choose};
 use container::Container;
@@ -140,7 +142,7 @@ fn inject<'a>(
         let container = connector.container(&pod, user::user(&pod), settings);
         patch.prepend("/spec/initContainers", pod.init_containers, container);
     }
-    warn_of_pod_security(subject.pod_security, warnings);
+    wishes.volume.warn(subject.pod_security, settings, warnings);
     Ok(patch)
 }
 
@@ -165,8 +167,8 @@ fn missing_volumes(
         Some(_) => return Err(Obstacle::Volume(TOKEN_VOLUME)),
     }
     match named(AGENT_VOLUME) {
-        None => missing.push(parts::agent_volume(settings)),
-        Some(volume) if parts::is_agent_volume(volume, settings) => {}
+        None => missing.push(wishes.volume.render(wishes.audience, settings)),
+        Some(volume) if wishes.volume.is(volume, wishes.audience, settings) => {}
         Some(_) => return Err(Obstacle::Volume(AGENT_VOLUME)),
     }
     Ok(missing)
@@ -186,17 +188,4 @@ fn has_connector<'a>(
         found = true;
     }
     Ok(found)
-}
-
-fn warn_of_pod_security(enforced: PodSecurity, warnings: &mut Warnings<'_>) {
-    let level = match enforced {
-        PodSecurity::Privileged => return,
-        PodSecurity::Baseline => "baseline",
-        PodSecurity::Restricted => "restricted",
-    };
-    warnings.say(&format!(
-        "the namespace enforces Pod Security `{level}`, which forbids the hostPath volume to the \
-         agent: label it pod-security.kubernetes.io/enforce=privileged, or use a namespace that \
-         allows hostPath volumes"
-    ));
 }

@@ -12,8 +12,8 @@ pub const CREDENTIALS_PATH: &str = "/v1/credentials";
 pub const DEFAULT_PORT: u16 = 27169;
 
 /// What the annotations and the label begin with. `inject`, `audience`, `token-expiration`,
-/// `skip-containers`, `delivery` and `port` come behind it, and in the attributes of a CSI volume
-/// `audience` and `wait-for-credentials`.
+/// `skip-containers`, `delivery`, `port`, `volume` and `wait-for-credentials` come behind it, and in
+/// the attributes of a CSI volume `audience` and `wait-for-credentials`.
 pub const ANNOTATION_PREFIX: &str = "caios.coreweave.com/";
 
 /// The label of a Pod that must not start without credentials, with the value `true`. The
@@ -33,7 +33,8 @@ pub const IMAGE_USER: i64 = 65532;
 /// The projected volume with the service account token. The injector adds it.
 pub const TOKEN_VOLUME: &str = "caios-token";
 
-/// The volume with the agent's public directory. The injector adds it, for `caios-enroll` alone.
+/// The volume with the agent's sockets: its public directory, or a CSI volume. The injector adds it, for
+/// `caios-enroll` alone.
 pub const AGENT_VOLUME: &str = "caios-agent";
 
 /// The init container that connects a Pod to its agent.

@@ -10,7 +10,7 @@ use shared::contract;
 use shared::flags::{Flag, count, duration, parsed};
 use shared::telemetry::Format;
 
-use super::choices::{CertificatesFlag, DeliveryFlag, ModeFlag, PullFlag};
+use super::choices::{CertificatesFlag, DeliveryFlag, ModeFlag, PullFlag, VolumeFlag};
 
 /// Every flag of `caios-injector run`, as given. [`Config`](super::Config) is what is made of it.
 #[derive(Args, Clone, Debug)]
@@ -116,6 +116,25 @@ pub struct RunArgs {
         help_heading = "Injection"
     )]
     pub delivery: DeliveryFlag,
+    /// Volume with the agent's sockets.
+    #[arg(
+        long,
+        env = "CAIOS_INJECTOR_VOLUME",
+        default_value = "auto",
+        value_enum,
+        help_heading = "Injection"
+    )]
+    pub volume: VolumeFlag,
+    /// Whether the nodes have the driver of the CSI volume, `caios-agent csi`.
+    #[arg(
+        long,
+        env = "CAIOS_INJECTOR_CSI",
+        value_name = "BOOL",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+        help_heading = "Injection"
+    )]
+    pub csi: bool,
     /// Where the agent listens in a Pod; 1024 to 65535.
     #[arg(long, env = "CAIOS_INJECTOR_PORT", value_name = "PORT", default_value = "27169", value_parser = count(), help_heading = "Injection")]
     pub port: Flag<u64>,

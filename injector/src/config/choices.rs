@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::mutate::{Delivery, EnrolmentMode, PullPolicy};
+use crate::mutate::{Delivery, EnrolmentMode, PullPolicy, VolumeChoice};
 
 /// `--image-pull-policy`, spelled as in a Pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,6 +45,28 @@ impl From<DeliveryFlag> for Delivery {
             DeliveryFlag::Handoff => Self::Handoff,
             DeliveryFlag::Relay => Self::Relay,
             DeliveryFlag::Direct => Self::Direct,
+        }
+    }
+}
+
+/// `--volume`, spelled as in a Pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VolumeFlag {
+    /// The node's directory, wherever the Pod is.
+    #[value(name = "hostPath")]
+    HostPath,
+    /// An inline CSI volume, wherever the Pod is.
+    Csi,
+    /// The CSI volume where the namespace forbids hostPath volumes and a driver is there.
+    Auto,
+}
+
+impl From<VolumeFlag> for VolumeChoice {
+    fn from(flag: VolumeFlag) -> Self {
+        match flag {
+            VolumeFlag::HostPath => Self::HostPath,
+            VolumeFlag::Csi => Self::Csi,
+            VolumeFlag::Auto => Self::Auto,
         }
     }
 }

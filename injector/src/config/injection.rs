@@ -6,7 +6,8 @@ use std::time::Duration;
 use shared::flags::Problems;
 
 use super::args::RunArgs;
-use crate::mutate::{Delivery, EnrolmentMode, PullPolicy, Resources, Settings};
+use super::choices::VolumeFlag;
+use crate::mutate::{Delivery, EnrolmentMode, PullPolicy, Resources, Settings, VolumeChoice};
 use crate::name::is_name;
 
 /// What Pods get, as far as the flags say it: audiences may come from the injector's own token.
@@ -22,6 +23,8 @@ pub struct Injection {
     region: Option<String>,
     s3_endpoint: Option<String>,
     delivery: Delivery,
+    volume: VolumeChoice,
+    csi: bool,
     port: u16,
     enrolment_mode: EnrolmentMode,
     public_directory: String,
@@ -54,6 +57,8 @@ impl Injection {
             region: self.region,
             s3_endpoint: self.s3_endpoint,
             delivery: self.delivery,
+            volume: self.volume,
+            csi: self.csi,
             port: self.port,
             enrolment_mode: self.enrolment_mode,
             public_directory: self.public_directory,
@@ -97,6 +102,12 @@ pub(super) fn settings(args: &RunArgs, problems: &mut Problems) -> Injection {
             args.public_directory
         ));
     }
+    if args.volume == VolumeFlag::Csi && !args.csi {
+        problems.add(
+            "`--volume` is `csi`: must be `auto` or `hostPath`, or `--csi` must say that the nodes \
+             have the driver",
+        );
+    }
     let expiration = problems.duration(
         "--token-expiration",
         &args.token_expiration,
@@ -118,6 +129,8 @@ pub(super) fn settings(args: &RunArgs, problems: &mut Problems) -> Injection {
         region: args.region.clone(),
         s3_endpoint: args.s3_endpoint.clone(),
         delivery: args.delivery.into(),
+        volume: args.volume.into(),
+        csi: args.csi,
         port: u16::try_from(port).unwrap_or(u16::MAX),
         enrolment_mode: args.enrolment_mode.into(),
         public_directory: args.public_directory.clone(),

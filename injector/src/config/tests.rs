@@ -1,7 +1,7 @@
 use clap::{Args as _, Command, FromArgMatches as _};
 
 use super::*;
-use crate::mutate::{Delivery, EnrolmentMode, PullPolicy};
+use crate::mutate::{Delivery, EnrolmentMode, PullPolicy, VolumeChoice};
 
 /// What managed certificates need besides the image.
 const LEAST: &str =
@@ -30,6 +30,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(settings.api_audiences, own.into());
     assert_eq!(settings.pull_policy, PullPolicy::IfNotPresent);
     assert_eq!(settings.delivery, Delivery::Handoff);
+    assert_eq!((settings.volume, settings.csi), (VolumeChoice::Auto, false));
     assert_eq!(settings.enrolment_mode, EnrolmentMode::Reown);
     assert_eq!(settings.port, shared::contract::DEFAULT_PORT);
     assert_eq!(
@@ -65,6 +66,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
         "--token-expiration 1m",
         "--port 80",
         "--public-directory ../run",
+        "--volume csi",
         "--relay-runtime-class kata",
         "--unsupported-runtime-class Kata!",
         "--listen nowhere",

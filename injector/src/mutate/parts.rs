@@ -1,5 +1,5 @@
-//! What a Pod gets besides what its containers get: the volumes, and the container that connects it
-//! to its agent. And how all of that is recognised in a Pod that has it already.
+//! What a Pod gets besides what its containers get: the volume with its token, and the container that
+//! connects it to its agent. And how both are recognised in a Pod that has them already.
 
 use serde_json::{Value, json};
 use shared::contract::{
@@ -42,21 +42,6 @@ pub(super) fn is_token_volume(volume: &Value, wishes: &Wishes<'_>) -> bool {
     };
     let token = |key: &str| source.get("serviceAccountToken")?.get(key)?.as_str();
     token("audience") == Some(wishes.audience) && token("path") == TOKEN_FILE.rsplit('/').next()
-}
-
-/// The volume with the agent's sockets. The directory is made where it is missing, so that a Pod
-/// may start before the node's agent; `caios-enroll` waits for it.
-pub(super) fn agent_volume(settings: &Settings) -> Value {
-    json!({
-        "name": AGENT_VOLUME,
-        "hostPath": {"path": settings.public_directory, "type": "DirectoryOrCreate"},
-    })
-}
-
-/// Whether a volume of that name is the one with the agent's sockets.
-pub(super) fn is_agent_volume(volume: &Value, settings: &Settings) -> bool {
-    let path = volume.pointer("/hostPath/path").and_then(Value::as_str);
-    path.is_some_and(|path| path.trim_end_matches('/') == settings.public_directory)
 }
 
 /// The container that connects the Pod to its agent.

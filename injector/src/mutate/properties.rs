@@ -9,7 +9,7 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 
 use super::{Decision, Delivery, EnrolmentMode, PodSecurity, PullPolicy, Resources};
-use super::{Settings, Subject, Verdict, mutate};
+use super::{Settings, Subject, Verdict, VolumeChoice, mutate};
 
 pub(super) fn settings(delivery: Delivery) -> Settings {
     Settings {
@@ -26,6 +26,8 @@ pub(super) fn settings(delivery: Delivery) -> Settings {
         region: Some("US-EAST-04A".to_owned()),
         s3_endpoint: Some("http://cwlota.com".to_owned()),
         delivery,
+        volume: VolumeChoice::Auto,
+        csi: true,
         port: 27169,
         enrolment_mode: EnrolmentMode::Reown,
         public_directory: "/run/caios-agent/public".to_owned(),
@@ -101,19 +103,22 @@ fn volume() -> impl Strategy<Value = Value> {
         json!({"name": "data", "emptyDir": {}}),
         json!({"name": "data", "emptyDir": {}}),
         json!({"name": "caios-agent", "hostPath": {"path": "/run/caios-agent/public"}}),
+        json!({"name": "caios-agent", "csi": {"driver": "csi.caios.coreweave.com", "readOnly": true}}),
         json!({"name": "caios-token", "emptyDir": {}}),
     ])
 }
 
 fn annotations() -> impl Strategy<Value = Value> {
     let values = select(vec![
-        "", "true", "false", "app", "600", "relay", "direct", "8080", "\n",
+        "", "true", "false", "app", "600", "relay", "direct", "hostPath", "8080", "\n",
     ]);
     let names = select(vec![
         "inject",
         "skip-containers",
         "token-expiration",
         "delivery",
+        "volume",
+        "wait-for-credentials",
         "port",
     ]);
     proptest::collection::btree_map(names, values, 0..3).prop_map(|annotations| {

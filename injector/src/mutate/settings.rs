@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::volume::VolumeChoice;
+
 /// How a Pod reaches its node's agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -72,6 +74,10 @@ pub struct Settings {
     pub s3_endpoint: Option<String>,
     /// How Pods reach the agent, where neither an annotation nor the runtime class says it.
     pub delivery: Delivery,
+    /// Which volume leads to the agent's sockets, where no annotation says it.
+    pub volume: VolumeChoice,
+    /// Whether the nodes have the driver of the CSI volume.
+    pub csi: bool,
     /// Where the agent listens in a Pod, where no annotation says it.
     pub port: u16,
     /// How listeners are handed over.

@@ -5,6 +5,7 @@ use shared::contract::{ENROLL_CONTAINER, RELAY_CONTAINER};
 use super::pod::{Metadata, Pod};
 use super::settings::{Delivery, Settings};
 use super::subject::Subject;
+use super::volume::{Volume, VolumeChoice};
 use super::warnings::{Warnings, quote};
 
 /// The API server's own minimum for the life of a projected token, in seconds.
@@ -25,6 +26,8 @@ pub(super) struct Wishes<'a> {
     pub(super) token_expiration: u32,
     /// How the Pod reaches its agent.
     pub(super) delivery: Delivery,
+    /// The volume with the agent's sockets.
+    pub(super) volume: Volume,
     /// Where the agent listens in the Pod.
     pub(super) port: u16,
     /// The names of containers that are left as they are.
@@ -39,61 +42,64 @@ impl<'a> Wishes<'a> {
         settings: &'a Settings,
         warnings: &mut Warnings<'_>,
     ) -> Self {
-        let on_pod = |name: &str| Metadata::of(subject.pod).annotation(name);
-        let on_account = |name: &str| subject.service_account.get(name).map(String::as_str);
-        let mut invalid = |whose: &str, name: &str, value: &str, expected: &str| {
-            warnings.say(&format!(
-                "the {whose}'s annotation caios.coreweave.com/{name} is {} and is ignored: it \
-                 must be {expected}",
-                quote(value)
-            ));
+        let on_pod = |name: &str| {
+            let given = Metadata::of(subject.pod).annotation(name);
+            given.map(|given| ("Pod", given))
+        };
+        let on_account = |name: &str| {
+            let given = subject.service_account.get(name);
+            given.map(|given| ("ServiceAccount", given.as_str()))
         };
 
-        let audience = on_account("audience").and_then(|given| {
-            let valid = audience(given);
-            if valid.is_none() {
-                let expected = "text without spaces, of at most 1024 bytes";
-                invalid("ServiceAccount", "audience", given, expected);
-            }
-            valid
-        });
-        let mut expiration = |given: Option<&str>, whose: &str| {
-            let given = given?;
-            let seconds = given.trim().parse().ok();
-            let valid = seconds.filter(|seconds| *seconds >= MIN_TOKEN_EXPIRATION);
-            if valid.is_none() {
-                let expected = "a number of seconds, 600 or more";
-                invalid(whose, "token-expiration", given, expected);
-            }
-            valid
+        let expected = "text without spaces, of at most 1024 bytes";
+        let audience = read(
+            on_account("audience"),
+            "audience",
+            expected,
+            audience,
+            warnings,
+        );
+        let audience = audience.unwrap_or(&settings.audience);
+
+        let mut expiration = |given| {
+            let expected = "a number of seconds, 600 or more";
+            read(given, "token-expiration", expected, seconds, warnings)
         };
-        let by_pod = expiration(on_pod("token-expiration"), "Pod");
-        let by_account = expiration(on_account("token-expiration"), "ServiceAccount");
+        let by_pod = expiration(on_pod("token-expiration"));
+        let by_account = expiration(on_account("token-expiration"));
         let token_expiration = by_pod
             .or(by_account)
             .unwrap_or_else(|| spread(settings.token_expiration, subject.draw));
 
-        let port = on_pod("port").and_then(|given| {
-            let port = given.trim().parse().ok().filter(|port| *port >= MIN_PORT);
-            if port.is_none() {
-                invalid("Pod", "port", given, "a port from 1024 to 65535");
-            }
-            port
-        });
-        let delivery = on_pod("delivery").and_then(|given| {
-            let delivery = delivery(given.trim());
-            if delivery.is_none() {
-                let expected = "`handoff`, `relay` or `direct`";
-                invalid("Pod", "delivery", given, expected);
-            }
-            delivery
-        });
-        let skipped = skipped(on_pod("skip-containers").unwrap_or(""), pod, warnings);
+        let expected = "a port from 1024 to 65535";
+        let port = read(on_pod("port"), "port", expected, port, warnings);
+        let expected = "`handoff`, `relay` or `direct`";
+        let delivery = read(on_pod("delivery"), "delivery", expected, delivery, warnings);
+
+        let mut choice = |given| {
+            let expected = "`hostPath`, `csi` or `auto`";
+            read(given, "volume", expected, volume, warnings)
+        };
+        let by_pod = choice(on_pod("volume"));
+        let by_account = choice(on_account("volume"));
+        let asked = by_pod.or(by_account);
+        let mut wait = |given| {
+            let expected = "`true` or `false`";
+            read(given, "wait-for-credentials", expected, switch, warnings)
+        };
+        let by_pod = wait(on_pod("wait-for-credentials"));
+        let by_account = wait(on_account("wait-for-credentials"));
+        let waits = by_pod.or(by_account);
+        let volume = Volume::decide(asked, waits, subject, settings, warnings);
+
+        let skipped = on_pod("skip-containers").map_or("", |(_, list)| list);
+        let skipped = self::skipped(skipped, pod, warnings);
 
         let wishes = Self {
-            audience: audience.unwrap_or(&settings.audience),
+            audience,
             token_expiration,
             delivery: delivery.unwrap_or_else(|| usual_delivery(pod, settings)),
+            volume,
             port: port.unwrap_or(settings.port),
             skipped,
         };
@@ -152,6 +158,49 @@ fn spread(longest: u32, draw: u32) -> u32 {
     let widths = u64::from(longest / 12) + 1;
     let less = u32::try_from((u64::from(draw) * widths) >> u32::BITS).unwrap_or(0);
     longest.saturating_sub(less).max(MIN_TOKEN_EXPIRATION)
+}
+
+/// Reads an annotation, given with the kind of object that has it; one that makes no sense is warned of
+/// and counts as absent.
+fn read<'a, T>(
+    given: Option<(&str, &'a str)>,
+    name: &str,
+    expected: &str,
+    read: impl Fn(&'a str) -> Option<T>,
+    warnings: &mut Warnings<'_>,
+) -> Option<T> {
+    let (whose, value) = given?;
+    let valid = read(value.trim());
+    if valid.is_none() {
+        warnings.say(&format!(
+            "the {whose}'s annotation caios.coreweave.com/{name} is {} and is ignored: it must be \
+             {expected}",
+            quote(value)
+        ));
+    }
+    valid
+}
+
+fn seconds(given: &str) -> Option<u32> {
+    let seconds = given.parse().ok();
+    seconds.filter(|seconds| *seconds >= MIN_TOKEN_EXPIRATION)
+}
+
+fn port(given: &str) -> Option<u16> {
+    given.parse().ok().filter(|port| *port >= MIN_PORT)
+}
+
+fn switch(given: &str) -> Option<bool> {
+    given.parse().ok()
+}
+
+fn volume(name: &str) -> Option<VolumeChoice> {
+    match name {
+        "hostPath" => Some(VolumeChoice::HostPath),
+        "csi" => Some(VolumeChoice::Csi),
+        "auto" => Some(VolumeChoice::Auto),
+        _ => None,
+    }
 }
 
 fn audience(given: &str) -> Option<&str> {

@@ -97,19 +97,140 @@ fn the_agents_prepare_understands_the_flags_of_its_init_container() {
 #[test]
 fn the_agents_check_understands_the_flags_of_the_charts_test() {
     let rendered = Rendered::new(&[&shape("everything")]);
-    let pod = &rendered.object("Pod", "caios-helm-test")["spec"];
-    let container = &pod["containers"][0];
+    for (name, volume) in [
+        ("caios-helm-test", Value::Null),
+        ("caios-helm-test-csi", json!("csi")),
+    ] {
+        let pod = rendered.object("Pod", name);
+        let annotation = format!("{}volume", contract::ANNOTATION_PREFIX);
+        assert_eq!(pod["metadata"]["annotations"][annotation], volume);
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["command"], json!(["/caios-agent"]));
+        // Nothing but the injector tells it where the agent is.
+        assert!(container["env"].is_null() && pod["spec"]["volumes"].is_null());
+        let mut command = Command::new(binaries::agent());
+        command.args(texts(&container["args"])).env_clear();
+        let output = command.output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{printed}");
+        assert!(
+            printed.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI is not set"),
+            "{printed}"
+        );
+    }
+}
+
+/// The driver's container, where there is one.
+fn driver(rendered: &Rendered) -> Option<&Value> {
+    let containers = rendered.agent()["containers"].as_array().unwrap();
+    containers.iter().find(|it| it["name"] == "csi")
+}
+
+#[test]
+fn the_driver_understands_the_flags_of_its_container_and_is_where_the_kubelet_looks_for_it() {
+    let enabled = Rendered::new(&["--set", LEAST, "--set", "csi.enabled=true"]);
+    let container = driver(&enabled).unwrap();
     assert_eq!(container["command"], json!(["/caios-agent"]));
-    // Nothing but the injector tells it where the agent is.
-    assert!(container["env"].is_null() && pod["volumes"].is_null());
+    let node = tempfile::tempdir().unwrap();
+    let own = node.path().display().to_string();
+    let kubelet = node.path().join("kubelet");
+    // What its volumes make sure of.
+    for volume in enabled.agent()["volumes"].as_array().unwrap() {
+        let path = volume["hostPath"]["path"].as_str().unwrap_or_default();
+        if let Some(path) = path.strip_prefix("/var/lib/kubelet/") {
+            std::fs::create_dir_all(kubelet.join(path)).unwrap();
+        }
+    }
     let mut command = Command::new(binaries::agent());
-    command.args(texts(&container["args"])).env_clear();
-    let output = command.output().unwrap();
-    let printed = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(78), "{printed}");
-    assert!(
-        printed.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI is not set"),
-        "{printed}"
+    for flag in texts(&container["args"]) {
+        let flag = flag.replace("/var/lib/kubelet", &kubelet.display().to_string());
+        command.arg(flag.replace(contract::NODE_DIRECTORY, &own));
+    }
+    command.env_clear();
+    let mut running = command.spawn().unwrap();
+    let name = contract::CSI_DRIVER;
+    let sockets = [
+        kubelet.join(format!("plugins_registry/{name}-reg.sock")),
+        kubelet.join(format!("plugins/{name}/csi.sock")),
+    ];
+    let published = wait::until("the driver is there", Duration::from_secs(10), || {
+        sockets.iter().all(|socket| socket.exists())
+    });
+    running.kill().unwrap();
+    running.wait().unwrap();
+    published.unwrap();
+    assert_eq!(driver(&Rendered::new(&["--set", LEAST])), None);
+}
+
+#[test]
+fn the_driver_sees_what_it_needs_of_the_node_and_no_more() {
+    let rendered = Rendered::new(&[&shape("everything")]);
+    let container = driver(&rendered).unwrap();
+    let mounts = json!([
+        { "name": "node", "mountPath": contract::NODE_DIRECTORY, "readOnly": true },
+        { "name": "kubelet-pods", "mountPath": "/data/kubelet/pods" },
+        { "name": "kubelet-plugin", "mountPath": "/data/kubelet/plugins/csi.caios.coreweave.com" },
+        { "name": "kubelet-registry", "mountPath": "/data/kubelet/plugins_registry" },
+    ]);
+    assert_eq!(container["volumeMounts"], mounts);
+    // Root, and nothing else: what it may do is checked with that of all others.
+    let security = &container["securityContext"];
+    assert_eq!(
+        (&security["runAsUser"], &security["runAsGroup"]),
+        (&json!(0), &json!(0))
+    );
+    for volume in rendered.agent()["volumes"].as_array().unwrap() {
+        let name = volume["name"].as_str().unwrap();
+        if name.starts_with("kubelet-") {
+            let mount = mounts
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|it| it["name"] == name);
+            assert_eq!(volume["hostPath"]["path"], mount.unwrap()["mountPath"]);
+        }
+    }
+    for other in rendered.agent()["containers"].as_array().unwrap() {
+        let sees = other["volumeMounts"].to_string().contains("kubelet");
+        assert_eq!(sees, other["name"] == "csi", "{}", other["name"]);
+    }
+}
+
+#[test]
+fn the_kubelet_brings_a_token_of_each_audience_that_the_agent_accepts() {
+    let of = |values: &[&str], version: &str| {
+        let mut arguments = vec!["--set", LEAST, "--set", "csi.enabled=true"];
+        arguments.extend(values);
+        arguments.extend(["--kube-version", version]);
+        let rendered = Rendered::new(&arguments);
+        rendered.object("CSIDriver", contract::CSI_DRIVER)["spec"].clone()
+    };
+    for (values, audiences) in [
+        (&[][..], &[""][..]),
+        (&["--set", "config.issuer=https://i"], &["https://i"]),
+        (
+            &[
+                "--set",
+                "config.audience=a,config.additionalAudiences={b,a}",
+            ],
+            &["a", "b"],
+        ),
+    ] {
+        let requests = of(values, "1.34.0")["tokenRequests"].clone();
+        let expected: Vec<_> = audiences
+            .iter()
+            .map(|audience| json!({ "audience": audience, "expirationSeconds": 86_400 }))
+            .collect();
+        assert_eq!(requests, json!(expected));
+    }
+    // A field of 1.35, which kubelets of before do not know.
+    assert_eq!(
+        of(&[], "1.34.9")["serviceAccountTokenInSecrets"],
+        Value::Null
+    );
+    assert_eq!(
+        of(&[], "1.35.0-eks-1")["serviceAccountTokenInSecrets"],
+        true
     );
 }
 
@@ -171,9 +292,11 @@ fn no_container_has_a_privilege_or_can_write_to_its_root() {
         let test = rendered
             .find("Pod", "caios-helm-test")
             .map(|pod| &pod["spec"]);
+        let csi = rendered.find("Pod", "caios-helm-test-csi");
         for pod in [rendered.agent(), rendered.injector()]
             .into_iter()
             .chain(test)
+            .chain(csi.map(|pod| &pod["spec"]))
         {
             for forbidden in ["hostNetwork", "hostPID", "hostIPC"] {
                 assert!(pod[forbidden].is_null(), "{name}: {forbidden}");

@@ -165,6 +165,14 @@ fn a_value_that_makes_no_sense_is_refused_in_a_sentence() {
             "config.nodeDirectory is `run/caios`: must be an absolute path",
         ),
         (
+            "csi.kubeletDirectory=/var/lib/kubelet/",
+            "csi.kubeletDirectory is `/var/lib/kubelet/`: must be an absolute path",
+        ),
+        (
+            "csi.volume=csi",
+            "csi.volume is `csi`, but csi.enabled is false: enable the driver",
+        ),
+        (
             "config.additionalAudiences={a}",
             "config.additionalAudiences needs config.audience or config.issuer",
         ),
@@ -220,6 +228,7 @@ fn a_choice_that_does_not_exist_is_refused_with_the_choices() {
     for (value, words) in [
         ("injector.certificate.mode=self", "cert-manager"),
         ("injector.delivery=sidecar", "handoff"),
+        ("csi.volume=emptyDir", "hostPath"),
         ("config.keysFrom=file", "api-server"),
         ("config.enrolmentMode=fast", "reown"),
         ("image.pullPolicy=always", "IfNotPresent"),
