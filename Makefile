@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both install what they miss under target/tools.
 
-.PHONY: demo demo-shell node test survive images figures fleet fmt
+.PHONY: demo demo-shell node test survive images bench bench-quick fleet fmt
 
 demo: ## the main job without a cluster: real agent, real AWS clients, stand-in for CoreWeave
 	@tests/demo.sh
@@ -23,8 +23,11 @@ survive: ## crashes, upgrades and outages on a whole node under load, each as of
 	@tests/tools/fetch.sh
 	@NODE_SURVIVE=full IMAGE_PROFILE=release cargo test --workspace --test node --locked -- survival
 
-figures: ## requests per second, latency, memory, enrolment time and sizes, on this machine
-	@tests/figures.sh
+bench: ## how fast and how small, against the limit and against what users have today; nothing else may run
+	@bench/bench.sh --results bench/results
+
+bench-quick: ## the same within a minute: whether it works
+	@bench/bench.sh --quick
 
 fleet: ## a day of a thousand agents under simulated time; ARGUMENTS changes it, `--help` says how
 	@bench/fleet.sh $(ARGUMENTS)

@@ -7,7 +7,7 @@ shopt -s inherit_errexit
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 clients=$root/tests/clients
 tools=${TOOLS_DIR:-$root/target/tools}
-groups=(base python node go java deny kubernetes etcd helm prometheus schemas buildah qemu kernels runtime workload)
+groups=(base python node go java deny kubernetes etcd helm prometheus schemas buildah qemu kernels runtime workload valgrind)
 
 say() {
     printf 'tools: %s\n' "$*" >&2

@@ -167,6 +167,11 @@ impl Standin {
         format!("role/{issuer}:system:serviceaccount:{namespace}:{service_account}")
     }
 
+    /// The issuer's public keys, as a JSON Web Key Set.
+    pub fn keys(&self) -> serde_json::Value {
+        serde_json::json!(self.0.state.issuer.jwks())
+    }
+
     /// Makes a service account token.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The second part of `make figures`: what the webhook costs, as the real API server measures it,
+//! The second part of `make bench`: what the webhook costs, as the real API server measures it,
 //! and what the injector takes.
 
 #![expect(clippy::print_stdout, reason = "what it prints is what it is for")]
@@ -28,7 +28,7 @@ const OURS: &str = r#"name="serviceaccount.caios.coreweave.com""#;
 
 fn main() -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
-        bail!("the figures of a debug build mean nothing; run `make figures`");
+        bail!("the figures of a debug build mean nothing; run `make bench`");
     }
     let cluster = ControlPlane::new()?;
     let target = cluster.namespace("load", &[])?;

@@ -1,0 +1,144 @@
+//! `make bench`: runs every case, shows the tables, and writes them beside JSON and plots.
+
+#![expect(clippy::print_stdout, reason = "what it prints is what it is for")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use bench::case::{
+    cached, connections, enrolment, idle, instructions, latency, review, sizes, start, storm,
+};
+use bench::machine::Machine;
+use bench::plan::Plan;
+use bench::report::{Report, Section};
+use bench::stage::Stage;
+use bench::{contender, core, hotpath};
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+struct Command {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Args)]
+struct Run {
+    /// Shows within a minute that everything works; its figures say little.
+    #[arg(long)]
+    quick: bool,
+    /// Writes results.md, results.json and the plots there.
+    #[arg(long, value_name = "DIRECTORY")]
+    results: Option<PathBuf>,
+    /// Fails when the instructions of a cached request are 5 % off the figure in this file.
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+}
+
+/// What the bench starts of itself.
+#[derive(Subcommand)]
+enum Part {
+    /// Serves as a contender, on descriptors that are open already.
+    #[command(hide = true)]
+    Serve {
+        contender: String,
+        listeners: String,
+    },
+    /// Runs the hot path alone.
+    #[command(hide = true)]
+    Hotpath {
+        word: String,
+        count: usize,
+        world: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let command = Command::parse();
+    match command.part {
+        None => run(&command.run),
+        Some(Part::Serve {
+            contender,
+            listeners,
+        }) => contender::serve(&contender, &listeners),
+        Some(Part::Hotpath { word, count, world }) => hotpath::run(&word, count, &world),
+    }
+}
+
+fn run(run: &Run) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) && !run.quick {
+        bail!("the figures of a debug build mean nothing; run `make bench`");
+    }
+    let plan = if run.quick { Plan::QUICK } else { Plan::FULL };
+    // Every Pod of the harness has a runtime in this process.
+    shared::process::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
+    let machine = Machine::here();
+    core::ask_from_here()?;
+    let mut sections = Vec::new();
+    let mut shown = |section: Section| {
+        println!("measured: {}", section.title);
+        sections.push(section);
+    };
+    let counted = instructions::count()?;
+    if let Some(committed) = &run.against {
+        counted.compare(committed)?;
+    }
+    shown(counted.section());
+    shown(review::measure(&plan)?);
+    let mut stage = Stage::empty()?;
+    shown(idle::empty(&stage)?);
+    stage.fill(&plan)?;
+    shown(enrolment::measure(&stage, &plan)?);
+    shown(idle::full(&stage, &plan)?);
+    stage.add_contenders()?;
+    shown(cached::measure(&stage, &plan)?);
+    let (section, latencies) = latency::measure(&stage, &plan)?;
+    shown(section);
+    shown(connections::measure(&stage, &plan)?);
+    let (section, courses) = storm::measure(&stage, &plan)?;
+    shown(section);
+    shown(start::measure(&mut stage, &plan)?);
+    shown(sizes::measure()?);
+    let report = Report {
+        machine,
+        command: if run.quick {
+            "make bench-quick".to_owned()
+        } else {
+            "make bench".to_owned()
+        },
+        plan,
+        sections,
+    };
+    println!("\n{}", report.text());
+    if let Some(directory) = &run.results {
+        write(directory, &report, &latencies, &courses)?;
+    }
+    Ok(())
+}
+
+fn write(
+    directory: &Path,
+    report: &Report,
+    latencies: &[svg::Line],
+    courses: &[svg::Line],
+) -> anyhow::Result<()> {
+    fs::create_dir_all(directory)?;
+    let put = |name: &str, text: String| {
+        let path = directory.join(name);
+        fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))
+    };
+    put("results.md", report.text())?;
+    put("results.json", serde_json::to_string_pretty(report)? + "\n")?;
+    let [_, rate] = report.plan.rates;
+    let title = format!(
+        "Latency by share of requests at {rate} requests/s: 1 is 90 %, 2 is 99 %, 3 is 99.9 %"
+    );
+    put("latency.svg", svg::svg(&title, ("nines", "µs"), latencies))?;
+    let title = "Processes that have their key after all have started at once";
+    put(
+        "storm.svg",
+        svg::svg(title, ("seconds", "processes"), courses),
+    )
+}
