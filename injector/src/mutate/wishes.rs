@@ -61,14 +61,10 @@ impl<'a> Wishes<'a> {
         );
         let audience = audience.unwrap_or(&settings.audience);
 
-        let mut expiration = |given| {
-            let expected = "a number of seconds, 600 or more";
-            read(given, "token-expiration", expected, seconds, warnings)
-        };
-        let by_pod = expiration(on_pod("token-expiration"));
-        let by_account = expiration(on_account("token-expiration"));
-        let token_expiration = by_pod
-            .or(by_account)
+        let on_both = |name: &str| [on_pod(name), on_account(name)];
+        let name = "token-expiration";
+        let expected = "a number of seconds, 600 or more";
+        let token_expiration = first(on_both(name), name, expected, seconds, warnings)
             .unwrap_or_else(|| spread(settings.token_expiration, subject.draw));
 
         let expected = "a port from 1024 to 65535";
@@ -76,20 +72,10 @@ impl<'a> Wishes<'a> {
         let expected = "`handoff`, `relay` or `direct`";
         let delivery = read(on_pod("delivery"), "delivery", expected, delivery, warnings);
 
-        let mut choice = |given| {
-            let expected = "`hostPath`, `csi` or `auto`";
-            read(given, "volume", expected, volume, warnings)
-        };
-        let by_pod = choice(on_pod("volume"));
-        let by_account = choice(on_account("volume"));
-        let asked = by_pod.or(by_account);
-        let mut wait = |given| {
-            let expected = "`true` or `false`";
-            read(given, "wait-for-credentials", expected, switch, warnings)
-        };
-        let by_pod = wait(on_pod("wait-for-credentials"));
-        let by_account = wait(on_account("wait-for-credentials"));
-        let waits = by_pod.or(by_account);
+        let (name, expected) = ("volume", "`hostPath`, `csi` or `auto`");
+        let asked = first(on_both(name), name, expected, volume, warnings);
+        let (name, expected) = ("wait-for-credentials", "`true` or `false`");
+        let waits = first(on_both(name), name, expected, switch, warnings);
         let volume = Volume::decide(asked, waits, subject, settings, warnings);
 
         let skipped = on_pod("skip-containers").map_or("", |(_, list)| list);
@@ -179,6 +165,19 @@ fn read<'a, T>(
         ));
     }
     valid
+}
+
+/// Reads an annotation that several objects may have: the first that makes sense counts, and each that
+/// makes none is warned of.
+fn first<'a, T>(
+    given: [Option<(&str, &'a str)>; 2],
+    name: &str,
+    expected: &str,
+    parse: impl Fn(&'a str) -> Option<T>,
+    warnings: &mut Warnings<'_>,
+) -> Option<T> {
+    let [first, second] = given.map(|given| read(given, name, expected, &parse, warnings));
+    first.or(second)
 }
 
 fn seconds(given: &str) -> Option<u32> {
