@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use prometheus::Registry as Series;
-use shared::serve::{Connections, Counters, Limits, serve};
+use shared::serve::{Connections, Limits, serve};
 use shared::telemetry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ use crate::enrolment::{Intake, Registry};
 use crate::exchange::coreweave::CoreWeave;
 use crate::identity::Verifier;
 use crate::link::{Link, Standing};
-use crate::metrics::{AcceptLimit, Delivery, ListenerEnd, Metrics};
+use crate::metrics::{Delivery, ListenerEnd, Metrics};
 use crate::published::PublishedSocket;
 use crate::route::Route;
 use crate::status::{Ledger, Reporter, StatusSocket};
@@ -105,7 +105,7 @@ impl App {
             Route::new(Arc::clone(&broker), metrics.clone()).remembering(Arc::clone(&ledger));
         let limits = limits(&config.serve);
         let max_connections = affordable(config.serve.max_connections, descriptors);
-        let connections = Connections::new(max_connections, counters(&metrics));
+        let connections = Connections::new(max_connections, metrics.serving());
         let registry = Registry::new(config.enrolment.max_pods);
 
         if let Some(directory) = config.enrolment.socket.parent() {
@@ -212,7 +212,7 @@ impl App {
         let admin = self.admin;
         let mut admin_limits = self.limits.clone();
         admin_limits.per_listener = ADMIN_CONNECTIONS;
-        let own = Connections::new(ADMIN_CONNECTIONS, counters(&self.metrics).beside()?);
+        let own = Connections::new(ADMIN_CONNECTIONS, self.metrics.serving().beside()?);
         let answer = move |request| {
             let admin = Arc::clone(&admin);
             async move { admin.answer(&request) }
@@ -222,7 +222,7 @@ impl App {
             "the admin port",
             serve(listener, admin_limits, own, answer, draining.clone()),
         );
-        let own = counters(&self.metrics).beside()?;
+        let own = self.metrics.serving().beside()?;
         background.spawn("the status socket", self.status.run(own, draining.clone()));
 
         if let Some(standing) = &standing
@@ -367,16 +367,6 @@ fn limits(serve: &Serve) -> Limits {
         head_timeout: serve.header_timeout,
         idle_timeout: serve.idle_timeout,
         ..Limits::default()
-    }
-}
-
-fn counters(metrics: &Metrics) -> Counters {
-    Counters {
-        connections: metrics.connections.clone(),
-        listener_pauses: metrics.accept_pauses.of(AcceptLimit::Listener).clone(),
-        total_pauses: metrics.accept_pauses.of(AcceptLimit::Total).clone(),
-        accept_errors: metrics.accept_errors.clone(),
-        suppressed_log_lines: metrics.suppressed_log_lines.clone(),
     }
 }
 

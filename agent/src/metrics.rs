@@ -9,6 +9,7 @@ mod watch;
 
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
 use shared::metrics::{Counters, Factory, Gauges, Histograms};
+use shared::serve;
 
 pub use exchange::ExchangeCounters;
 pub use labels::{
@@ -179,6 +180,17 @@ impl Metrics {
                 "Workers that crashed before this one in its container.",
             )?,
         })
+    }
+
+    /// What servers of workloads count into.
+    pub fn serving(&self) -> serve::Counters {
+        serve::Counters {
+            connections: self.connections.clone(),
+            listener_pauses: self.accept_pauses.of(AcceptLimit::Listener).clone(),
+            total_pauses: self.accept_pauses.of(AcceptLimit::Total).clone(),
+            accept_errors: self.accept_errors.clone(),
+            suppressed_log_lines: self.suppressed_log_lines.clone(),
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 //! All but the agent are this program, started anew with the listeners that the bench has made for it.
 
 mod bare;
-pub(crate) use bare::connection;
 mod echo;
 
 use std::io::{Read as _, Write as _};
@@ -16,6 +15,8 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use shared::contract::DEFAULT_PORT;
 use tests::namespace::Namespace;
 use tests::pod::Pod;
+
+pub(crate) use self::bare::connection;
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

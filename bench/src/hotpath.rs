@@ -20,16 +20,15 @@ use agent::route::{Authority as _, Route};
 use agent::tenants::Tenants;
 use agent::workload::{Identity, PodUid, Token};
 use anyhow::{Context as _, bail, ensure};
-use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use shared::clock::Clock;
-use shared::contract::CREDENTIALS_PATH;
-use shared::serve::{Connections, Counters, Limits, serve};
+use shared::serve::{Connections, Limits, serve};
 use tokio_util::sync::CancellationToken;
 
 use self::replay::{Once, Replay};
 use crate::contender::connection;
+use crate::load::request;
 
 /// What a run needs to know of the world: a token and whoever signed it.
 #[derive(Serialize, Deserialize)]
@@ -57,8 +56,7 @@ pub fn run(server: &str, count: usize, world: &Path) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let World { token, .. } = &read;
-    let request = format!("GET {CREDENTIALS_PATH} HTTP/1.1\r\nAuthorization: {token}\r\n\r\n");
-    let (replay, written) = Replay::new(request.into(), count);
+    let (replay, written) = Replay::new(request(token).into(), count);
     match server {
         "agent" => runtime.block_on(by_agent(replay, &read, world))?,
         // The end comes behind the last request at once, for which hyper has an error; the agent's own
@@ -98,14 +96,7 @@ async fn by_agent(replay: Replay, world: &World, place: &Path) -> anyhow::Result
         let (broker, shutdown) = (Arc::clone(&broker), shutdown.clone());
         async move { broker.verifier().keep_keys(shutdown).await }
     });
-    let counters = Counters {
-        connections: metrics.connections.clone(),
-        listener_pauses: prometheus::IntCounter::new("listener", "Not registered.")?,
-        total_pauses: prometheus::IntCounter::new("total", "Not registered.")?,
-        accept_errors: prometheus::IntCounter::new("errors", "Not registered.")?,
-        suppressed_log_lines: prometheus::IntCounter::new("lines", "Not registered.")?,
-    };
-    let pool = Connections::new(16, counters);
+    let pool = Connections::new(16, metrics.serving());
     let tenants = Arc::new(Tenants::of(PodUid::new(&world.pod_uid)));
     // Every request that is counted finds its token and its key in memory.
     let first = broker.credentials(Some(world.token.as_bytes()), Some(&tenants));
@@ -122,10 +113,10 @@ async fn by_agent(replay: Replay, world: &World, place: &Path) -> anyhow::Result
     Ok(())
 }
 
-/// What is served: as long as CoreWeave's own keys.
+/// A key as long as CoreWeave's own, good for some hours.
 fn credentials() -> Credentials {
     let secret = SecretString::from("s".repeat(40));
-    let expires_at = Timestamp::MAX;
+    let expires_at = Clock::system().now() + Duration::from_hours(6);
     let id = format!("CW{}", "I".repeat(18));
     Credentials::new(id, &secret, &SecretString::default(), expires_at)
 }
@@ -135,10 +126,6 @@ struct Minted;
 
 impl Exchange for Minted {
     async fn exchange(&self, _: &Identity, _: &Token) -> Result<Credentials, ExchangeError> {
-        let secret = SecretString::from("s".repeat(40));
-        let expires_at = Clock::system().now() + Duration::from_hours(6);
-        let id = format!("CW{}", "I".repeat(18));
-        let none = SecretString::default();
-        Ok(Credentials::new(id, &secret, &none, expires_at))
+        Ok(credentials())
     }
 }

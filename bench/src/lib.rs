@@ -13,7 +13,7 @@
 
 pub mod case;
 pub mod contender;
-pub mod core;
+pub mod cores;
 pub mod hotpath;
 pub mod load;
 pub mod machine;

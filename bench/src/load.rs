@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use rustix::event::{Timespec, epoll};
+use shared::contract::CREDENTIALS_PATH;
 use tests::namespace::Namespace;
 use tokio::time::Instant;
 
@@ -36,11 +37,24 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    fn new(latency: Histogram<u64>, took: Duration) -> Self {
+        let answered = u32::try_from(latency.len()).unwrap_or(u32::MAX);
+        Self {
+            rate: f64::from(answered) / took.as_secs_f64(),
+            latency,
+        }
+    }
+
     /// The latency in microseconds that this share of the requests does not exceed.
     pub fn microseconds(&self, share: f64) -> f64 {
         let value = self.latency.value_at_quantile(share);
         Duration::from_nanos(value).as_secs_f64() * 1e6
     }
+}
+
+/// Asks for credentials with `token`, on a connection that is kept.
+pub fn request(token: &str) -> Vec<u8> {
+    format!("GET {CREDENTIALS_PATH} HTTP/1.1\r\nAuthorization: {token}\r\n\r\n").into_bytes()
 }
 
 /// Where requests go to, and how.
@@ -66,21 +80,21 @@ impl Load<'_> {
         let total = pace.count(time);
         let start = Instant::now();
         let mut sent = 0;
-        while crowd.answered < total {
+        while crowd.answered() < total {
             let now = Instant::now();
             while sent < total && pace.due(sent) <= now - start {
                 let due = start + pace.due(sent);
                 crowd.ask(pace.connection(sent), due)?;
                 sent += 1;
             }
-            crowd.turn(|_, _| None)?;
+            crowd.turn(|_| None)?;
             ensure!(
                 now - start < time + PATIENCE,
                 "{} of {total} requests were not answered within {PATIENCE:?}",
-                total - crowd.answered
+                total - crowd.answered()
             );
         }
-        Ok(crowd.outcome(start.elapsed()))
+        Ok(Outcome::new(crowd.latency, start.elapsed()))
     }
 
     /// Has one request on each connection at every moment, for `time`.
@@ -96,7 +110,7 @@ impl Load<'_> {
         let end = start + time;
         let mut open = crowd.connections.len();
         while open > 0 {
-            crowd.turn(|_, answered| {
+            crowd.turn(|answered| {
                 let goes_on = answered < end;
                 open -= usize::from(!goes_on);
                 goes_on.then_some(answered)
@@ -106,7 +120,7 @@ impl Load<'_> {
                 "{open} requests were not answered within {PATIENCE:?}"
             );
         }
-        Ok(crowd.outcome(start.elapsed()))
+        Ok(Outcome::new(crowd.latency, start.elapsed()))
     }
 
     /// Makes one connection after the other to the first listener, with one request on each, for `time`.
@@ -118,12 +132,12 @@ impl Load<'_> {
         let (place, address) = (self.places.first().context("no Pod")?, self.address);
         let request = self.requests.first().context("no request")?.clone();
         place.call(move || {
-            let mut crowd = Crowd::new(Vec::new())?;
+            let mut latency = latency()?;
             let start = Instant::now();
             loop {
                 let begun = Instant::now();
                 if begun - start >= time {
-                    return Ok(crowd.outcome(start.elapsed()));
+                    return Ok(Outcome::new(latency, start.elapsed()));
                 }
                 let mut connection = Connection::open(address, request.clone())?;
                 connection.ask(begun)?;
@@ -133,7 +147,7 @@ impl Load<'_> {
                         "a request was not answered within {PATIENCE:?}"
                     );
                 }
-                crowd.record(begun.elapsed());
+                record(&mut latency, begun.elapsed());
             }
         })
     }
@@ -159,7 +173,6 @@ struct Crowd {
     connections: Vec<Connection>,
     epoll: std::os::fd::OwnedFd,
     latency: Histogram<u64>,
-    answered: usize,
 }
 
 impl Crowd {
@@ -172,8 +185,7 @@ impl Crowd {
         Ok(Self {
             connections,
             epoll,
-            latency: Histogram::new_with_bounds(1, LONGEST_NANOSECONDS, 3)?,
-            answered: 0,
+            latency: latency()?,
         })
     }
 
@@ -184,10 +196,7 @@ impl Crowd {
 
     /// Reads what has come, without waiting. `next` says of a connection that was just answered when
     /// its next request is due, if it has one.
-    fn turn(
-        &mut self,
-        mut next: impl FnMut(usize, Instant) -> Option<Instant>,
-    ) -> anyhow::Result<()> {
+    fn turn(&mut self, mut next: impl FnMut(Instant) -> Option<Instant>) -> anyhow::Result<()> {
         let mut events = Vec::with_capacity(256);
         let at_once = Timespec::default();
         let buffer = rustix::buffer::spare_capacity(&mut events);
@@ -199,28 +208,22 @@ impl Crowd {
             // Several may wait on one connection: the next is sent when the one before is answered.
             while let Some(due) = connection.advance()? {
                 let now = Instant::now();
-                if let Some(due) = next(number, now) {
+                if let Some(due) = next(now) {
                     connection.ask(due)?;
                 }
                 record(&mut self.latency, now - due);
-                self.answered += 1;
             }
         }
         Ok(())
     }
 
-    fn record(&mut self, took: Duration) {
-        record(&mut self.latency, took);
-        self.answered += 1;
+    fn answered(&self) -> u64 {
+        self.latency.len()
     }
+}
 
-    fn outcome(self, took: Duration) -> Outcome {
-        let answered = u32::try_from(self.answered).unwrap_or(u32::MAX);
-        Outcome {
-            rate: f64::from(answered) / took.as_secs_f64(),
-            latency: self.latency,
-        }
-    }
+fn latency() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, LONGEST_NANOSECONDS, 3)?)
 }
 
 fn record(latency: &mut Histogram<u64>, took: Duration) {

@@ -13,7 +13,7 @@ use bench::machine::Machine;
 use bench::plan::Plan;
 use bench::report::{Report, Section};
 use bench::stage::Stage;
-use bench::{contender, core, hotpath};
+use bench::{contender, cores, hotpath};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -75,7 +75,7 @@ fn run(run: &Run) -> anyhow::Result<()> {
     // Every Pod of the harness has a runtime in this process.
     shared::process::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
     let machine = Machine::here();
-    core::ask_from_here()?;
+    cores::ask_from_here()?;
     let mut sections = Vec::new();
     let mut shown = |section: Section| {
         println!("measured: {}", section.title);

@@ -1,7 +1,6 @@
 //! A node full of Pods, with the agent on a core of its own, and the other contenders beside it.
 
 use anyhow::{Context as _, ensure};
-use shared::contract::CREDENTIALS_PATH;
 use tests::agent::Agent;
 use tests::keeper::Keeper;
 use tests::namespace::Namespace;
@@ -10,8 +9,8 @@ use tests::pod::Pod;
 use tests::program::Program;
 
 use crate::contender::{Contender, Server};
-use crate::core;
-use crate::load::Load;
+use crate::cores;
+use crate::load::{Load, request};
 use crate::plan::Plan;
 
 /// The agent's Pod, as its keeper knows it.
@@ -44,9 +43,9 @@ impl Stage {
             requests: Vec::new(),
             node,
         };
-        core::serve_from(stage.keeper.id())?;
+        cores::serve_from(stage.keeper.id())?;
         let agent = stage.spawn_agent()?.ready()?;
-        core::serve_from(agent.id())?;
+        cores::serve_from(agent.id())?;
         stage.agent = Some(agent);
         Ok(stage)
     }
@@ -82,7 +81,7 @@ impl Stage {
     /// # Errors
     /// When it has ended.
     pub fn put_agent(&mut self, agent: Agent) -> anyhow::Result<()> {
-        core::serve_from(agent.id())?;
+        cores::serve_from(agent.id())?;
         self.agent = Some(agent);
         Ok(())
     }
@@ -115,9 +114,7 @@ impl Stage {
             .collect::<anyhow::Result<_>>()?;
         let requests = self.pods.iter().map(|pod| {
             let token = pod.token()?;
-            let request =
-                format!("GET {CREDENTIALS_PATH} HTTP/1.1\r\nAuthorization: {token}\r\n\r\n");
-            Ok(request.into_bytes())
+            Ok(request(&token))
         });
         self.requests = requests.collect::<anyhow::Result<_>>()?;
         Ok(())
@@ -143,7 +140,7 @@ impl Stage {
         for contender in Contender::ALL {
             if contender != Contender::Agent {
                 let server = contender.start(&places, answer.as_bytes())?;
-                core::serve_from(server.id())?;
+                cores::serve_from(server.id())?;
                 servers.push((contender, server));
             }
         }

@@ -4,10 +4,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use anyhow::{Context as _, ensure};
-use shared::contract::CREDENTIALS_PATH;
 
 use super::idle;
 use crate::contender::Contender;
+use crate::load::request;
 use crate::plan::Plan;
 use crate::report::{Figure, Goal, Section};
 use crate::stage::Stage;
@@ -22,14 +22,12 @@ pub fn measure(stage: &Stage, plan: &Plan) -> anyhow::Result<Section> {
     let address = Contender::Agent.address();
     let mut open = Vec::with_capacity(plan.connections);
     for pod in stage.pods() {
-        let token = pod.token()?;
+        let request = request(&pod.token()?);
         let opened = pod.namespace().run(async move {
-            let request =
-                format!("GET {CREDENTIALS_PATH} HTTP/1.1\r\nAuthorization: {token}\r\n\r\n");
             let mut opened = Vec::with_capacity(each);
             for _ in 0..each {
                 let mut stream = TcpStream::connect(address).await?;
-                stream.write_all(request.as_bytes()).await?;
+                stream.write_all(&request).await?;
                 let mut status = [0; 12];
                 stream.read_exact(&mut status).await?;
                 ensure!(&status == b"HTTP/1.1 200", "a request was refused");

@@ -29,11 +29,54 @@ const DELAY: Duration = Duration::from_millis(120);
 /// Exchanges that the API takes in a second.
 const LIMIT: u32 = 20;
 
-/// When each process had its key, and how many got none.
+/// When each process had its key, in this order, and how many got none.
 struct Course {
     had: Vec<Duration>,
     failed: usize,
     exchanges: usize,
+}
+
+impl Course {
+    /// Of what became of each process, and the calls that the stand-in has counted meanwhile.
+    fn new(stage: &Stage, processes: &[Option<Duration>]) -> Self {
+        let mut had: Vec<Duration> = processes.iter().copied().flatten().collect();
+        had.sort_unstable();
+        Self {
+            failed: processes.len() - had.len(),
+            had,
+            exchanges: stage.node().standin().calls().exchanges(),
+        }
+    }
+
+    fn exchanges(&self, name: String) -> anyhow::Result<Figure> {
+        let exchanges = f64::from(u32::try_from(self.exchanges)?);
+        Ok(Figure::new(name, "", vec![exchanges]))
+    }
+
+    fn failed(&self, name: String) -> anyhow::Result<Figure> {
+        let failed = f64::from(u32::try_from(self.failed)?);
+        Ok(Figure::new(name, "", vec![failed]))
+    }
+
+    fn last(&self, name: String) -> Figure {
+        let last = self.had.last().map(Duration::as_secs_f64);
+        Figure::new(name, "s", last.into_iter().collect())
+    }
+
+    /// A hundred of the processes: a plot shows no more.
+    fn line(&self, name: &str) -> anyhow::Result<svg::Line> {
+        let step = (self.had.len() / 100).max(1);
+        let mut points = vec![(0.0, 0.0)];
+        for (number, time) in self.had.iter().enumerate() {
+            if (number + 1) % step == 0 {
+                points.push((time.as_secs_f64(), f64::from(u32::try_from(number + 1)?)));
+            }
+        }
+        Ok(svg::Line {
+            name: name.to_owned(),
+            points,
+        })
+    }
 }
 
 /// Lets a storm go over the node once with one identity and once with those of the plan, and then over
@@ -48,34 +91,37 @@ pub fn measure(stage: &Stage, plan: &Plan) -> anyhow::Result<(Section, Vec<svg::
     let limit = Behaviour::RateLimit { per_second: LIMIT };
     standin.behave(Scope::default(), limit);
     for identities in [1, plan.identities] {
-        let tokens = tokens(stage, &format!("storm-of-{identities}"), identities)?;
+        let tokens = tokens(stage, &format!("storm-of-{identities}"), identities);
         let course = through_agent(stage, plan, &tokens)?;
         let least = bound(identities);
         let name = |what: &str| format!("agent, {identities} identities: {what}");
-        let exchanges = f64::from(u32::try_from(course.exchanges)?);
         let wanted = f64::from(u32::try_from(identities)?);
         figures.extend([
-            Figure::new(name("exchanges"), "", vec![exchanges]).goal(Goal::AtMost(wanted)),
-            failed(name("processes without a key"), &course)?.goal(Goal::AtMost(0.0)),
-            last(name("until the last has its key"), &course)
+            course
+                .exchanges(name("exchanges"))?
+                .goal(Goal::AtMost(wanted)),
+            course
+                .failed(name("processes without a key"))?
+                .goal(Goal::AtMost(0.0)),
+            course
+                .last(name("until the last has its key"))
                 .goal(Goal::AtMost(least.as_secs_f64() * 1.2)),
         ]);
         if identities == plan.identities {
-            lines.push(line("agent", &course)?);
+            lines.push(course.line("agent")?);
         }
     }
     for way in Usual::ALL {
         let prefix = format!("usual-{way:?}").to_lowercase();
-        let tokens = tokens(stage, &prefix, plan.identities)?;
+        let tokens = tokens(stage, &prefix, plan.identities);
         let course = through_model(stage, plan, way, &tokens)?;
-        let exchanges = f64::from(u32::try_from(course.exchanges)?);
         let name = |what: &str| format!("{}: {what}", way.name());
         figures.extend([
-            Figure::new(name("exchanges"), "", vec![exchanges]),
-            failed(name("processes without a key"), &course)?,
-            last(name("until the last that gets one has its key"), &course),
+            course.exchanges(name("exchanges"))?,
+            course.failed(name("processes without a key"))?,
+            course.last(name("until the last that gets one has its key")),
         ]);
-        lines.push(line(way.name(), &course)?);
+        lines.push(course.line(way.name())?);
     }
     standin.behave_normally();
     let title = format!(
@@ -92,7 +138,7 @@ fn bound(identities: usize) -> Duration {
 }
 
 /// A token for each Pod, of `identities` ServiceAccounts that nobody knows yet.
-fn tokens(stage: &Stage, prefix: &str, identities: usize) -> anyhow::Result<Vec<TokenSpec>> {
+fn tokens(stage: &Stage, prefix: &str, identities: usize) -> Vec<TokenSpec> {
     let node = stage.node();
     let specs = stage.pods().iter().enumerate().map(|(number, pod)| {
         let service_account = format!("{prefix}-{}", number % identities);
@@ -104,7 +150,7 @@ fn tokens(stage: &Stage, prefix: &str, identities: usize) -> anyhow::Result<Vec<
         identity.service_account = service_account;
         let actions = ["cwobject:CreateAccessKeyOIDC"];
         node.standin().grant(&node.principal(&identity), &actions);
-        Ok(spec)
+        spec
     });
     specs.collect()
 }
@@ -127,27 +173,16 @@ fn through_agent(stage: &Stage, plan: &Plan, tokens: &[TokenSpec]) -> anyhow::Re
         }
     }
     start.send_replace(Some(Instant::now()));
-    let (mut had, mut failed) = (Vec::new(), 0);
-    let ended = stage.node().namespace().run(async move {
+    let ended = node.namespace().run(async move {
         let mut ended = Vec::with_capacity(processes.len());
         for process in processes {
             ended.push(process.await);
         }
         ended
     });
-    for process in ended {
-        match process? {
-            Ok(Some(time)) => had.push(time),
-            Ok(None) | Err(_) => failed += 1,
-        }
-    }
-    had.sort_unstable();
-    let exchanges = node.standin().calls().exchanges();
-    Ok(Course {
-        had,
-        failed,
-        exchanges,
-    })
+    let ended = ended.into_iter().map(|process| Ok(process?.ok().flatten()));
+    let ended = ended.collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(Course::new(stage, &ended))
 }
 
 /// Waits until all may begin.
@@ -181,7 +216,7 @@ fn through_model(
         })
         .collect();
     let each = plan.processes;
-    let (mut had, failed) = node.namespace().run(async move {
+    let ended = node.namespace().run(async move {
         let begun = Instant::now();
         let mut running = tokio::task::JoinSet::new();
         for pod in pods {
@@ -190,45 +225,7 @@ fn through_model(
                 running.spawn(async move { pod.process().await.then(|| begun.elapsed()) });
             }
         }
-        let (mut had, mut failed) = (Vec::new(), 0);
-        while let Some(ended) = running.join_next().await {
-            match ended {
-                Ok(Some(time)) => had.push(time),
-                Ok(None) | Err(_) => failed += 1,
-            }
-        }
-        (had, failed)
+        running.join_all().await
     });
-    had.sort_unstable();
-    let exchanges = node.standin().calls().exchanges();
-    Ok(Course {
-        had,
-        failed,
-        exchanges,
-    })
-}
-
-fn failed(name: String, course: &Course) -> anyhow::Result<Figure> {
-    let failed = f64::from(u32::try_from(course.failed)?);
-    Ok(Figure::new(name, "", vec![failed]))
-}
-
-fn last(name: String, course: &Course) -> Figure {
-    let last = course.had.last().map(Duration::as_secs_f64);
-    Figure::new(name, "s", last.into_iter().collect())
-}
-
-/// Every hundredth process: a plot shows no more.
-fn line(name: &str, course: &Course) -> anyhow::Result<svg::Line> {
-    let step = (course.had.len() / 100).max(1);
-    let mut points = vec![(0.0, 0.0)];
-    for (number, time) in course.had.iter().enumerate() {
-        if (number + 1) % step == 0 {
-            points.push((time.as_secs_f64(), f64::from(u32::try_from(number + 1)?)));
-        }
-    }
-    Ok(svg::Line {
-        name: name.to_owned(),
-        points,
-    })
+    Ok(Course::new(stage, &ended))
 }

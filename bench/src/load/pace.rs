@@ -16,20 +16,21 @@ impl Pace {
     }
 
     /// How many are due within `time`.
-    pub(super) fn count(self, time: Duration) -> usize {
+    pub(super) fn count(self, time: Duration) -> u64 {
         let count = u128::from(self.rate) * time.as_nanos() / 1_000_000_000;
-        usize::try_from(count).unwrap_or(usize::MAX)
+        u64::try_from(count).unwrap_or(u64::MAX)
     }
 
     /// When request `number` is due after the start.
-    pub(super) fn due(self, number: usize) -> Duration {
-        let number = u64::try_from(number).unwrap_or(u64::MAX);
+    pub(super) fn due(self, number: u64) -> Duration {
         Duration::from_nanos(number.saturating_mul(1_000_000_000) / u64::from(self.rate.max(1)))
     }
 
     /// The connection that takes it: one after the other.
-    pub(super) fn connection(self, number: usize) -> usize {
-        number.checked_rem(self.connections).unwrap_or_default()
+    pub(super) fn connection(self, number: u64) -> usize {
+        let connections = u64::try_from(self.connections).unwrap_or(u64::MAX);
+        let turn = number.checked_rem(connections).unwrap_or_default();
+        usize::try_from(turn).unwrap_or_default()
     }
 }
 
