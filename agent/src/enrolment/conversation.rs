@@ -29,7 +29,7 @@ use super::waiting::Place;
 use super::{Enroller, PodListener, Settings};
 use crate::error::Error;
 use crate::metrics::{Delivery, EnrolmentOutcome, Metrics};
-use crate::tenants::Tenants;
+use crate::tenants::{Tenancy, Tenants};
 use crate::workload::{PodUid, Workload};
 
 /// A token may need the issuer's keys fetched first.
@@ -287,6 +287,7 @@ impl<E: Enroller> Shared<E> {
             })
             .collect::<io::Result<Vec<_>>>()?;
         let (tenants, stop) = (Arc::new(Tenants::default()), CancellationToken::new());
+        let tenancy = tenants.enter(about.pod.uid.clone());
         let tasks = ready.into_iter().map(|listener| {
             let tenants = Arc::clone(&tenants);
             self.enroller.serve(tenants, listener, stop.clone())
@@ -294,13 +295,24 @@ impl<E: Enroller> Shared<E> {
         let tasks = tasks.collect();
         let gauge = self.metrics.listeners.of(Delivery::Handoff).clone();
         let served = Served::new(sockets, tenants, stop, tasks, gauge);
-        Ok(self.join(about, cookie, Arc::new(served)))
+        Ok(self.register(about, cookie, Arc::new(served), tenancy))
     }
 
     /// Has listeners in the network namespace `cookie` serve one more Pod.
     pub(super) fn join(&self, about: About, cookie: Cookie, served: Arc<Served>) -> Registration {
+        let tenancy = served.tenants().enter(about.pod.uid.clone());
+        self.register(about, cookie, served, tenancy)
+    }
+
+    fn register(
+        &self,
+        about: About,
+        cookie: Cookie,
+        served: Arc<Served>,
+        tenancy: Tenancy,
+    ) -> Registration {
         let listed = self.enroller.list(&about.pod, &served.addresses());
-        Registration::new(about, cookie, served, listed)
+        Registration::new(about, cookie, served, tenancy, listed)
     }
 }
 

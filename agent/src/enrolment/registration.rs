@@ -11,6 +11,7 @@ use super::Listed;
 use super::about::About;
 use super::descriptor::{Cookie, POD_INTERFACE, addresses};
 use super::served::Served;
+use crate::tenants::Tenancy;
 
 /// A Pod that is served until this is dropped; its listeners, until the last Pod that they serve is.
 #[derive(Debug)]
@@ -19,24 +20,27 @@ pub(super) struct Registration {
     pub(super) cookie: Cookie,
     pub(super) about: About,
     pub(super) served: Arc<Served>,
+    /// Its listeners accept its tokens as long as this lasts.
+    _tenancy: Tenancy,
     /// What else lasts as long.
     _listed: Vec<Listed>,
 }
 
 impl Registration {
-    /// Registers a Pod with listeners in the network namespace `cookie`, which accept its tokens from
-    /// now on. `listed` is dropped with it.
-    pub(super) fn new(
+    /// Registers a Pod with listeners in the network namespace `cookie`, whose `tenancy` it is.
+    /// `listed` is dropped with it.
+    pub(super) const fn new(
         about: About,
         cookie: Cookie,
         served: Arc<Served>,
+        tenancy: Tenancy,
         listed: Vec<Listed>,
     ) -> Self {
-        served.tenants().enter(about.pod.uid.clone());
         Self {
             cookie,
             about,
             served,
+            _tenancy: tenancy,
             _listed: listed,
         }
     }
@@ -57,12 +61,6 @@ impl Registration {
                 self.about.interfaces.clone()
             },
         })
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.served.tenants().leave(&self.about.pod.uid);
     }
 }
 

@@ -56,7 +56,7 @@ impl Served {
     }
 
     /// The Pods that they serve.
-    pub(super) fn tenants(&self) -> &Tenants {
+    pub(super) const fn tenants(&self) -> &Arc<Tenants> {
         &self.tenants
     }
 

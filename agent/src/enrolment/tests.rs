@@ -76,6 +76,8 @@ impl Enroller for Cluster {
         mut listener: PodListener,
         stop: CancellationToken,
     ) -> JoinHandle<()> {
+        // A connection that waits there is answered at once.
+        assert!(tenants.only().is_some(), "it is served before it has a Pod");
         tokio::spawn(async move {
             let serve = async {
                 loop {
