@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::SocketType;
-use shared::serve::Accept;
+use shared::serve::{Accept, Eager};
 use shared::socket::{Published, publish};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -82,13 +82,13 @@ pub(crate) fn again<S>(
 }
 
 impl Accept for PublishedSocket {
-    type Io = UnixStream;
+    type Io = Eager<UnixStream>;
 
-    async fn accept(&mut self) -> io::Result<UnixStream> {
+    async fn accept(&mut self) -> io::Result<Eager<UnixStream>> {
         loop {
             tokio::select! {
                 biased;
-                accepted = self.listener.accept() => return Ok(accepted?.0),
+                accepted = self.listener.accept() => return Ok(Eager::new(accepted?.0)),
                 _ = self.looks.tick() => {}
             }
             self.look();

@@ -6,6 +6,7 @@
 
 mod accept;
 mod connection;
+mod eager;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 pub use accept::Accept;
 use connection::Connection;
+pub use eager::Eager;
 
 use crate::throttled;
 
@@ -216,7 +218,7 @@ pub async fn serve<A, S, F>(
                 .run_until_cancelled(connection.run(io, service))
                 .await;
         });
-        // Its request is mostly there already, and its answer in memory. Answered before the next
+        // Its request is mostly there already (see `Eager`), and its answer in memory. Answered before the next
         // connection is accepted, it is the only one that the process could take with it. A panic
         // ends this connection alone, as it would in its task.
         let answered = poll_fn(|cx| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{SocketFlags, sockopt};
-use shared::serve::Accept;
+use shared::serve::{Accept, Eager};
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -99,9 +99,9 @@ impl PodListener {
 }
 
 impl Accept for PodListener {
-    type Io = TcpStream;
+    type Io = Eager<TcpStream>;
 
-    async fn accept(&mut self) -> io::Result<TcpStream> {
-        Self::accept(self).await
+    async fn accept(&mut self) -> io::Result<Eager<TcpStream>> {
+        Self::accept(self).await.map(Eager::new)
     }
 }

@@ -8,7 +8,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Accepts connections.
 pub trait Accept: Send {
-    /// A connection. Non-blocking, and closing it must not block: no `SO_LINGER`, which an
+    /// A connection, as [`Eager`](super::Eager) where its first request is to be answered at once.
+    /// Non-blocking, and closing it must not block: no `SO_LINGER`, which an
     /// accepted socket takes over from its listener.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 

@@ -17,7 +17,7 @@ use super::*;
 const DEADLINE: Duration = Duration::from_secs(20);
 const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
-fn counters() -> Counters {
+pub(super) fn counters() -> Counters {
     let counter = || IntCounter::new("c", "c").unwrap();
     Counters {
         connections: IntGauge::new("g", "g").unwrap(),
@@ -35,7 +35,7 @@ struct Server {
     task: JoinHandle<()>,
 }
 
-async fn respond(request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(super) async fn respond(request: Request<Incoming>) -> Response<Full<Bytes>> {
     match request.uri().path() {
         "/panic" => panic!("asked to"),
         "/large" => Response::new(Full::new(Bytes::from(vec![b'x'; 64 << 20]))),
