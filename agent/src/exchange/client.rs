@@ -23,9 +23,10 @@ pub(super) struct Connector {
     current: Mutex<Current>,
 }
 
+/// A client, and the CA file that it trusts.
 #[derive(Clone, Debug)]
-struct Current {
-    client: reqwest::Client,
+pub(super) struct Current {
+    pub(super) client: reqwest::Client,
     ca: Option<Arc<[u8]>>,
     checked_at: Instant,
 }
@@ -47,34 +48,41 @@ impl Connector {
     }
 
     /// The client to use now. A CA file that has gone bad leaves the last good client in use.
-    pub(super) async fn client(&self) -> reqwest::Client {
-        let now = Instant::now();
-        let used = {
-            let mut current = self.lock();
-            if self.settings.ca_file.is_none() || now - current.checked_at < self.check_every {
-                return current.client.clone();
-            }
-            current.checked_at = now;
-            current.clone()
-        };
-        let (settings, known) = (Arc::clone(&self.settings), used.clone());
+    pub(super) async fn client(&self) -> Current {
+        let current = self.lock().clone();
+        if self.settings.ca_file.is_none() || current.checked_at.elapsed() < self.check_every {
+            return current;
+        }
+        self.check(current).await;
+        self.lock().clone()
+    }
+
+    /// Another client, where the CA file has changed since `used` was built: for a call that found no
+    /// connection. The certificate of whoever answers may be of a CA that is in the file by now.
+    pub(super) async fn instead_of(&self, used: &Current) -> Option<Current> {
+        self.settings.ca_file.as_ref()?;
+        let current = self.lock().clone();
+        self.check(current).await;
+        let current = self.lock().clone();
+        (current.ca != used.ca).then_some(current)
+    }
+
+    /// Compares the CA file with that of `known`, and builds a client where it has changed.
+    async fn check(&self, known: Current) {
+        self.lock().checked_at = Instant::now();
+        let settings = Arc::clone(&self.settings);
         // Reads a file, and the system's CA store with it.
         match tokio::task::spawn_blocking(move || rebuild(&settings, &known)).await {
-            Ok(Ok(None)) => used.client,
+            Ok(Ok(None)) => {}
             Ok(Ok(Some(rebuilt))) => {
                 tracing::info!("the CA file has changed and is in use");
-                self.lock().clone_from(&rebuilt);
-                rebuilt.client
+                *self.lock() = rebuilt;
             }
             Ok(Err(error)) => {
                 let error = causes(&error);
                 tracing::warn!(%error, "the CA file cannot be used; the one before stays in use");
-                used.client
             }
-            Err(error) => {
-                tracing::warn!(%error, "the check of the CA file did not end");
-                used.client
-            }
+            Err(error) => tracing::warn!(%error, "the check of the CA file did not end"),
         }
     }
 
@@ -106,7 +114,7 @@ fn rebuild(settings: &Settings, known: &Current) -> Result<Option<Current>, Buil
     Ok(Some(Current {
         client: build(settings, ca.as_deref())?,
         ca,
-        checked_at: known.checked_at,
+        checked_at: Instant::now(),
     }))
 }
 

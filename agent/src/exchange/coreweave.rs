@@ -83,14 +83,14 @@ impl CoreWeave {
         result
     }
 
-    async fn send(
+    /// A request, and what it tries.
+    fn request(
         &self,
+        client: &reqwest::Client,
         method: Method,
-        identity: &Identity,
         token: &Token,
-    ) -> Result<Credentials, ExchangeError> {
-        let client = self.connector.client().await;
-        let (request, tried) = match method {
+    ) -> Result<(RequestBuilder, String), ExchangeError> {
+        Ok(match method {
             Method::Post => (
                 client
                     .post(self.post.clone())
@@ -102,11 +102,26 @@ impl CoreWeave {
                 with_token(client.get(self.get.clone()), token)?,
                 format!("GET {}", self.get),
             ),
-        };
-        let response = request
-            .send()
-            .await
-            .map_err(|error| unanswered(&tried, error))?;
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        identity: &Identity,
+        token: &Token,
+    ) -> Result<Credentials, ExchangeError> {
+        let used = self.connector.client().await;
+        let (request, tried) = self.request(&used.client, method, token)?;
+        let mut sent = request.send().await;
+        // Nothing was sent where there was no connection: it may be tried with another CA.
+        if sent.as_ref().is_err_and(reqwest::Error::is_connect)
+            && let Some(other) = self.connector.instead_of(&used).await
+        {
+            let (request, _) = self.request(&other.client, method, token)?;
+            sent = request.send().await;
+        }
+        let response = sent.map_err(|error| unanswered(&tried, error))?;
         let status = response.status().as_u16();
         let retry_after = response
             .headers()

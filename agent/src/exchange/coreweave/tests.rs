@@ -359,14 +359,25 @@ async fn a_ca_from_the_file_is_trusted_and_its_rotation_needs_no_restart() {
 
     let (new, new_ca) = certificate("rotation-new");
     let server = ScriptedServer::start([ok()], Some(new)).await;
-    let mut exchange = tls_exchange(server.address, &ca);
+    let exchange = tls_exchange(server.address, &ca);
     assert_unavailable(run(&exchange).await, "--ca-file");
-    exchange.connector.check_always();
     std::fs::write(&ca.0, "half a certif").unwrap();
     assert_unavailable(run(&exchange).await, "--ca-file");
     std::fs::rename(&new_ca.0, &ca.0).unwrap();
     run(&exchange).await.unwrap();
     assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_ca_that_has_left_the_file_is_trusted_no_more() {
+    let (old, ca) = certificate("leaves");
+    let (_, other_ca) = certificate("leaves-other");
+    let server = ScriptedServer::start([ok()], Some(old)).await;
+    let mut exchange = tls_exchange(server.address, &ca);
+    exchange.connector.check_always();
+    std::fs::rename(&other_ca.0, &ca.0).unwrap();
+    assert_unavailable(run(&exchange).await, "--ca-file");
+    assert_eq!(server.requests().len(), 0);
 }
 
 #[tokio::test]
