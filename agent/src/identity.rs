@@ -156,8 +156,8 @@ impl Verifier {
     ///
     /// The token may come raw or after `Bearer`, in any case, with blanks around it. On an
     /// enrolled Pod's own listener only that Pod's tokens are accepted, and those of its tenants on one
-    /// that Pods share; `None` as `listener` accepts those of all Pods on this node. A token that was verified before costs a hash and
-    /// a look-up.
+    /// that Pods share; `None` as `listener` accepts those of all Pods on this node. A token that was
+    /// verified before costs a look-up.
     ///
     /// # Errors
     /// - [`Error::Malformed`]: not UTF-8, or longer than [`MAX_TOKEN_BYTES`].
@@ -250,15 +250,14 @@ impl Verifier {
         listener: Option<&Tenants>,
     ) -> Result<(TokenOutcome, Arc<Workload>), Error> {
         let token = token(authorization)?;
-        let digest = Memo::digest(token.as_bytes());
         let remembered = self
             .memo
-            .get(&digest, self.clock.now(), self.store.generation());
+            .get(token, self.clock.now(), self.store.generation());
         let (outcome, proof) = if let Some(proof) = remembered {
             (TokenOutcome::Remembered, proof)
         } else {
             let proof = Arc::new(self.prove(token).await?);
-            self.memo.insert(digest, Arc::clone(&proof));
+            self.memo.insert(Arc::clone(&proof));
             (TokenOutcome::Verified, proof)
         };
         self.place(&proof, listener)?;

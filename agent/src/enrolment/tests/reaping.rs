@@ -83,14 +83,16 @@ fn registration(
         host_network: false,
         since: Timestamp::UNIX_EPOCH,
     };
+    let tenants = Arc::new(Tenants::default());
+    let tenancy = tenants.enter(pod.clone());
     let served = Served::new(
         vec![Arc::new(OwnedFd::from(listener))],
-        Arc::new(Tenants::default()),
+        tenants,
         stop.clone(),
         vec![tokio::spawn(stop.clone().cancelled_owned())],
         gauge.clone(),
     );
-    Registration::new(about, cookie, Arc::new(served), Vec::new())
+    Registration::new(about, cookie, Arc::new(served), tenancy, Vec::new())
 }
 
 #[tokio::test(flavor = "multi_thread")]
