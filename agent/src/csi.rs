@@ -10,6 +10,7 @@
 //! ```
 
 mod args;
+mod authority;
 mod decide;
 mod driver;
 mod line;
@@ -37,6 +38,7 @@ pub use args::CsiArgs;
 pub(crate) use line::Line;
 
 use driver::Driver;
+use rpc::Names;
 use volumes::Volumes;
 
 use crate::published::PublishedSocket;
@@ -118,8 +120,12 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
         let (agent, stop) = (settings.agent.clone(), stop.clone());
         volumes.link(agent, orders, stop)
     });
-    for (name, socket) in [("the CSI socket", node), ("the registration", registration)] {
-        parts.spawn(name, rpc::serve(socket, Arc::clone(&driver), stop.clone()));
+    for (name, socket, names) in [
+        ("the CSI socket", node, Names::Host),
+        ("the registration", registration, Names::Path),
+    ] {
+        let served = rpc::serve(socket, names, Arc::clone(&driver), stop.clone());
+        parts.spawn(name, served);
     }
     tracing::info!("serving");
     let asked = async {
