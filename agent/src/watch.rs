@@ -29,8 +29,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use kube::api::Api;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher;
 use kube::{Client, Config};
 use reqwest::Url;
 use shared::clock::Clock;
@@ -168,7 +167,7 @@ impl<G: Fn(&PodUid)> Watch<G> {
             .fields(&format!("spec.nodeName={}", self.settings.node))
             .timeout(api::WATCH_SECONDS)
             .any_semantic();
-        let mut events = pin!(watcher(pods, config).default_backoff());
+        let mut events = pin!(api::watched(pods, config));
         let mut look_at = Instant::now();
         loop {
             let soon = Instant::now() + TOGETHER;

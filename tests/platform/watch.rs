@@ -272,6 +272,36 @@ fn an_api_server_that_is_away_and_has_lost_a_live_pod_ends_nothing() {
 }
 
 #[test]
+fn pods_are_seen_after_etcd_was_restored_to_an_older_revision() {
+    let cluster = ControlPlane::new().unwrap();
+    let watched = Watched::new(&cluster);
+    let agent = watched.agent(&[]);
+    let early = watched.pod("early");
+    enrol(&early);
+    watched.becomes("early", "Running", &early.address.to_string());
+    until(&agent, SOON, PODS, 1);
+    cluster.save_store().unwrap();
+    // The watch sees versions that the store will not reach again for long.
+    for number in 0..100 {
+        let name = format!("lost-{number}");
+        let namespace = &watched.fixture.namespace;
+        cluster.service_account(namespace, &name, &[]).unwrap();
+    }
+    watched.create("lost", "reader", &[]);
+    until(&agent, RECOVERY, PODS, 2);
+
+    cluster.restore_store().unwrap();
+    for name in ["next", "another"] {
+        watched.create(name, "reader", &[]);
+    }
+    until(&agent, RECOVERY, PODS, 3);
+    watched.delete("another");
+    until(&agent, SOON, PODS, 2);
+    assert_eq!(early.credentials().unwrap().status, 200);
+    assert_eq!(agent.count(LISTENERS), 1);
+}
+
+#[test]
 fn a_pod_that_was_not_injected_is_counted_and_told_once() {
     let watched = Watched::new(ControlPlane::shared());
     let fixture = &watched.fixture;
