@@ -44,6 +44,13 @@ fn once(cluster: &Cluster) -> anyhow::Result<()> {
     ensure!(counts.failed > 0, "nothing was lost");
     let pods = load.pods.iter().map(|pod| pod.uid.clone()).collect();
     until_told(cluster, &namespace, &pods)?;
+    // And what a person sees at night.
+    let agent = cluster.agent()?;
+    let status = agent.exec("agent", &["/caios-agent", "status"])?;
+    for pod in &load.pods {
+        let cure = format!("kubectl -n {namespace} delete pod {}", pod.name);
+        ensure!(status.contains(&cure), "no `{cure}` in:\n{status}");
+    }
 
     // What the Event says to do.
     load.end()?;
