@@ -33,9 +33,9 @@ use crate::published::PublishedSocket;
 use crate::route::Route;
 use crate::status::{Ledger, Reporter, Sources, StatusSocket};
 use crate::volumes::{self, Volumes};
-use crate::watch::Watch;
+use crate::watch::{Unserved, Watch};
 use crate::workload::PodUid;
-use crate::{reap, supervise};
+use crate::{lost, reap, supervise};
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
 use shared::parts::Parts;
@@ -61,6 +61,7 @@ pub struct App {
     metrics: Metrics,
     broker: Arc<Broker<CoreWeave>>,
     watch: Option<Watch<Forget>>,
+    unserved: Option<Arc<Unserved>>,
     route: Route<Broker<CoreWeave>>,
     limits: Limits,
     connections: Connections,
@@ -152,10 +153,11 @@ impl App {
         if let Some(directory) = config.admin_socket.parent() {
             make(directory, 0o770)?;
         }
+        let unserved = watch.as_ref().map(Watch::unserved);
         let sources = Sources {
             broker: Arc::clone(&broker),
             ledger,
-            unserved: watch.as_ref().map(Watch::unserved),
+            unserved: unserved.clone(),
             admin: Arc::clone(&admin),
             metrics: metrics.clone(),
         };
@@ -167,6 +169,7 @@ impl App {
             metrics,
             broker,
             watch,
+            unserved,
             route,
             limits,
             connections,
@@ -231,12 +234,19 @@ impl App {
             tracing::warn!("starting without what the keeper holds: it does not answer");
         }
         let door = bound(&self.config.enrolment.socket, self.intake.open())?;
+        let intake = self.intake.clone();
         let enrolment = self.intake.run(door, None, stop.clone());
         serving.spawn("the enrolment socket", enrolment);
         let path = &self.config.csi_socket;
         let door = bound(path, volumes::open(path))?;
         let volumes = self.volumes.run(door, stop.clone());
         serving.spawn("the socket of the CSI driver", volumes);
+        if let Some(unserved) = self.unserved {
+            let path = &self.config.reattach_socket;
+            let door = bound(path, lost::open(path))?;
+            let reattached = lost::run(door, unserved, intake, stop.clone());
+            serving.spawn("the socket for lost listeners", reattached);
+        }
         let route = self.route;
         let answer = move |request| {
             let route = route.clone();

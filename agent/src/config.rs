@@ -48,6 +48,8 @@ pub struct Config {
     pub admin_socket: PathBuf,
     /// Where the CSI driver hands over the sockets of its volumes.
     pub csi_socket: PathBuf,
+    /// The socket where Pods that have lost their listeners get new ones, in the same directory.
+    pub reattach_socket: PathBuf,
     /// How often it is checked whether enrolled Pods are still there.
     pub poll_interval: Duration,
     /// How this node's Pods are watched; `None` where they are not.
@@ -97,6 +99,9 @@ impl Config {
         );
         let admin_socket = args.private_directory.join(shared::contract::ADMIN_SOCKET);
         let csi_socket = args.private_directory.join(shared::contract::CSI_SOCKET);
+        let reattach_socket = args
+            .private_directory
+            .join(shared::contract::REATTACH_SOCKET);
         let watch = watch::settings(&args, &keys, in_cluster, &mut problems);
         let log = problems.log(&args.log, args.log_format);
         let exchange = exchange::settings(args, &mut problems);
@@ -111,6 +116,7 @@ impl Config {
             admin_listen,
             admin_socket,
             csi_socket,
+            reattach_socket,
             poll_interval,
             watch,
             log,

@@ -17,6 +17,7 @@ mod intake;
 mod listener;
 mod networks;
 mod readiness;
+mod reattach;
 mod registration;
 mod registry;
 mod reown;
@@ -40,6 +41,7 @@ use clap::ValueEnum;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use descriptor::addresses;
 pub use intake::Intake;
 pub use listener::PodListener;
 pub(crate) use registration::Witness;

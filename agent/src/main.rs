@@ -9,6 +9,7 @@ use agent::app::App;
 use agent::config::{Config, InForce, RunArgs};
 use agent::csi::{self, CsiArgs};
 use agent::prepare::prepare;
+use agent::reattach::{self, ReattachArgs};
 use agent::{check, status, supervise};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -70,6 +71,12 @@ enum Command {
     /// Needs uid 0, to which the kubelet's directories belong, and no capability. Exit codes: 0 after
     /// that, 1 when it cannot start or a part of it fails, 64 for a flag that makes no sense.
     Csi(CsiArgs),
+    /// Makes new listeners for Pods that have lost theirs because agent and keeper died together, until
+    /// SIGTERM.
+    ///
+    /// Needs uid 0, `CAP_SYS_ADMIN` and the node's network namespaces. Exit codes: 0 after SIGTERM, 1
+    /// when it cannot start, 64 for a flag that makes no sense.
+    Reattach(ReattachArgs),
 }
 
 #[derive(Args)]
@@ -138,6 +145,10 @@ fn main() -> ExitCode {
             Ok(settings) => Ok(driven(settings)),
             Err(problems) => Err(senseless(&problems)),
         },
+        Command::Reattach(args) => match args.settings() {
+            Ok(settings) => Ok(reattached(settings)),
+            Err(problems) => Err(senseless(&problems)),
+        },
     };
     match done {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -171,6 +182,17 @@ fn driven(settings: csi::Settings) -> anyhow::Result<()> {
     alone()?.block_on(async {
         let shutdown = shutdown::on_signals().context("failed to take over the signals")?;
         csi::run(settings, shutdown).await
+    })
+}
+
+/// Brings listeners to Pods that have lost theirs.
+fn reattached(settings: reattach::Settings) -> anyhow::Result<()> {
+    telemetry::init(&settings.log)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
+    alone()?.block_on(async {
+        let shutdown = shutdown::on_signals().context("failed to take over the signals")?;
+        reattach::run(settings, shutdown).await;
+        Ok(())
     })
 }
 

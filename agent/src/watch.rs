@@ -45,6 +45,7 @@ use self::memory::Pods;
 use self::notice::Notice;
 use self::pod::Object;
 use self::tell::Teller;
+pub(crate) use self::unserved::LostPod;
 pub use self::unserved::{Unserved, UnservedReason, UnservedView};
 use crate::broker::Refused;
 use crate::enrolment::{Registry, Witness};
@@ -263,12 +264,19 @@ impl<G: Fn(&PodUid)> Watch<G> {
             let metrics = &self.metrics.watch;
             metrics.without_listener.set(count(lacks.listener.len()));
             metrics.without_injection.set(count(lacks.injection.len()));
-            let mut unserved = Vec::new();
+            let (mut unserved, mut lost) = (Vec::new(), Vec::new());
             for seen in lacks.listener {
                 let mut reason = UnservedReason::ListenerRejected;
                 if !self.judge.is_rejected(&seen.pod.uid) {
                     reason = UnservedReason::ListenerLost;
                     self.teller.tell(Notice::listener_lost(&seen.pod), now);
+                    if !seen.host_network {
+                        lost.push(LostPod {
+                            pod: seen.pod.clone(),
+                            addresses: seen.addresses.clone(),
+                            port: seen.port,
+                        });
+                    }
                 }
                 unserved.push(UnservedView::of(&seen.pod, reason));
             }
@@ -276,7 +284,7 @@ impl<G: Fn(&PodUid)> Watch<G> {
                 self.teller.tell(Notice::not_injected(&seen.pod), now);
                 unserved.push(UnservedView::of(&seen.pod, UnservedReason::NotInjected));
             }
-            self.unserved.found(unserved);
+            self.unserved.found(unserved, lost);
             self.accounts.keep(&lacks.accounts);
             if let Some(account) = lacks.due {
                 self.accounts.ask(client, account);

@@ -112,6 +112,13 @@ sentences are what people see. */}}
 {{- $problems = append $problems "csi.volume is `csi`, but csi.enabled is false: enable the driver, or let the volume be `auto`" -}}
 {{- end -}}
 
+{{- if not (regexMatch "^/[^ ]*[^/ ]$" .Values.reattach.networkNamespaces) -}}
+{{- $problems = append $problems (printf "reattach.networkNamespaces is `%s`: must be an absolute path without a slash at its end, such as /run/netns" .Values.reattach.networkNamespaces) -}}
+{{- end -}}
+{{- if and .Values.reattach.enabled (not .Values.agent.watchPods) -}}
+{{- $problems = append $problems "reattach.enabled needs agent.watchPods: the agent learns from the API server which Pods should have a listener" -}}
+{{- end -}}
+
 {{- if and $c.additionalAudiences (not $c.audience) (not $c.issuer) -}}
 {{- $problems = append $problems "config.additionalAudiences needs config.audience or config.issuer: the list replaces the default audience, so name that too (`kubectl get --raw /.well-known/openid-configuration` shows the issuer)" -}}
 {{- end -}}

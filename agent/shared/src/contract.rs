@@ -98,6 +98,10 @@ pub const CSI_DRIVER: &str = "csi.caios.coreweave.com";
 /// The agent listens, `caios-agent csi` connects.
 pub const CSI_SOCKET: &str = "csi.sock";
 
+/// The socket in the private directory where Pods that have lost their listeners get new ones. The
+/// agent listens, `caios-agent reattach` connects.
+pub const REATTACH_SOCKET: &str = "reattach.sock";
+
 /// The longest service account token that is read, in bytes. Bound tokens have 1 to 2 kB; the API
 /// server's own limit on a request header is far above.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;

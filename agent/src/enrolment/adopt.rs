@@ -84,7 +84,7 @@ impl<E: Enroller> Shared<E> {
 
 /// Checks that all are listeners on loopback at `port`, in one network namespace, which is not the
 /// agent's own.
-fn check(listeners: &[OwnedFd], port: u16, own: Cookie) -> Result<Cookie, String> {
+pub(super) fn check(listeners: &[OwnedFd], port: u16, own: Cookie) -> Result<Cookie, String> {
     let mut cookies = Vec::with_capacity(listeners.len());
     for listener in listeners {
         check_listener(listener.as_fd()).map_err(|problem| problem.to_string())?;

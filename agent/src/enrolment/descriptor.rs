@@ -69,7 +69,7 @@ pub(in crate::enrolment) const POD_INTERFACE: &str = "eth0";
 
 /// The IPv4 addresses in the network namespace of `socket`, without those of loopback; none where
 /// they cannot be read.
-pub(super) fn addresses(socket: BorrowedFd<'_>) -> Vec<IpAddr> {
+pub(crate) fn addresses(socket: BorrowedFd<'_>) -> Vec<IpAddr> {
     let listed = sockopt::ipv4_interfaces(socket).unwrap_or_default();
     let addresses = listed.into_iter().map(|(_, address)| address);
     addresses.filter(|address| !address.is_loopback()).collect()

@@ -5,6 +5,7 @@ mod cookie;
 mod hostile;
 mod pod;
 mod reaping;
+mod reattach;
 mod sharing;
 
 use std::net::{IpAddr, TcpListener, UdpSocket};

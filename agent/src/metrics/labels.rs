@@ -108,6 +108,8 @@ label! {
         Replaced => "replaced",
         /// A Pod shares the listener of another in the node's network.
         Joined => "joined",
+        /// A Pod that had lost its listener has another one.
+        Reattached => "reattached",
         /// The token was refused.
         Unauthenticated => "unauthenticated",
         /// The descriptors or the message were refused.

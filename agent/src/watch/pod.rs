@@ -9,7 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use shared::contract::{AGENT_VOLUME, ENROLL_CONTAINER, RELAY_CONTAINER, TOKEN_VOLUME};
+use shared::contract::{
+    AGENT_VOLUME, DEFAULT_PORT, ENROLL_CONTAINER, RELAY_CONTAINER, TOKEN_VOLUME,
+};
 
 use crate::workload::{Pod, PodUid};
 
@@ -37,6 +39,8 @@ pub(super) struct Seen {
     pub(super) is_ending: bool,
     /// Those of its present sandbox, once the kubelet has told them.
     pub(super) addresses: Vec<IpAddr>,
+    /// Where its listener is, as the injector told its init container.
+    pub(super) port: u16,
 }
 
 /// How far a Pod is.
@@ -119,7 +123,7 @@ struct Spec {
     #[serde(default)]
     host_network: bool,
     #[serde(default)]
-    init_containers: Vec<Named>,
+    init_containers: Vec<InitContainer>,
     #[serde(default)]
     volumes: Vec<Named>,
 }
@@ -128,6 +132,14 @@ struct Spec {
 struct Named {
     #[serde(default)]
     name: String,
+}
+
+#[derive(Deserialize)]
+struct InitContainer {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    args: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -154,6 +166,7 @@ impl From<Shown> for Object {
         let seen = Seen {
             stage: stage(status.phase.as_deref()),
             injection: injection(&spec),
+            port: port(&spec.init_containers),
             wish: wish(&metadata),
             host_network: spec.host_network,
             is_ending: metadata.deletion_timestamp.is_some(),
@@ -191,18 +204,26 @@ fn stage(phase: Option<&str>) -> Stage {
 }
 
 fn injection(spec: &Spec) -> Injection {
-    let has = |list: &[Named], name: &str| list.iter().any(|it| it.name == name);
-    if has(&spec.init_containers, ENROLL_CONTAINER) {
+    let starts_with = |name: &str| spec.init_containers.iter().any(|it| it.name == name);
+    let has = |volume: &&str| spec.volumes.iter().any(|it| it.name == **volume);
+    if starts_with(ENROLL_CONTAINER) {
         Injection::Listener
-    } else if has(&spec.init_containers, RELAY_CONTAINER)
-        || [TOKEN_VOLUME, AGENT_VOLUME]
-            .iter()
-            .all(|volume| has(&spec.volumes, volume))
-    {
+    } else if starts_with(RELAY_CONTAINER) || [TOKEN_VOLUME, AGENT_VOLUME].iter().all(has) {
         Injection::Socket
     } else {
         Injection::Absent
     }
+}
+
+fn port(init_containers: &[InitContainer]) -> u16 {
+    let mut enrolling = init_containers
+        .iter()
+        .filter(|it| it.name == ENROLL_CONTAINER);
+    let arguments = enrolling.next().map(|it| it.args.iter());
+    let mut ports = arguments.into_iter().flatten();
+    ports
+        .find_map(|argument| argument.strip_prefix("--port=")?.parse().ok())
+        .unwrap_or(DEFAULT_PORT)
 }
 
 fn wish(metadata: &Metadata) -> Wish {
@@ -278,7 +299,10 @@ mod tests {
             "spec": {
                 "nodeName": "node-a",
                 "serviceAccountName": "reader",
-                "initContainers": [{"name": "caios-enroll", "env": [{"name": "A", "value": "canary"}]}],
+                "initContainers": [{
+                    "name": "caios-enroll", "args": ["--port=4711"],
+                    "env": [{"name": "A", "value": "canary"}],
+                }],
                 "containers": [{"name": "main", "env": [{"name": "A", "value": "canary"}]}],
             },
             "status": {"phase": "Running", "podIPs": [{"ip": "10.1.2.3"}, {"ip": "fd00::3"}]},
@@ -297,6 +321,7 @@ mod tests {
         assert!(seen.is_ending && !seen.host_network);
         let addresses = ["10.1.2.3", "fd00::3"].map(|it| it.parse::<IpAddr>().unwrap());
         assert_eq!(seen.addresses, addresses);
+        assert_eq!(seen.port, 4711);
     }
 
     #[test]

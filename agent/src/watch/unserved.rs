@@ -1,6 +1,7 @@
 //! The Pods that the watch has found to lack something, kept for people who ask.
 
-use std::sync::{Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,21 +34,45 @@ pub enum UnservedReason {
     NotInjected,
 }
 
+/// A Pod with a network of its own that has lost its listener, and where that was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LostPod {
+    pub(crate) pod: Pod,
+    /// Of its present sandbox.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) port: u16,
+}
+
 /// What the watch has found last; nothing until it knew the Pods of the node once.
 #[derive(Debug, Default)]
-pub struct Unserved(Mutex<Option<Vec<UnservedView>>>);
+pub struct Unserved(Mutex<Found>);
+
+#[derive(Debug, Default)]
+struct Found {
+    pods: Option<Vec<UnservedView>>,
+    lost: Vec<LostPod>,
+}
 
 impl Unserved {
     /// The Pods, by namespace and name; `None` while it is not known which Pods there are.
     pub fn pods(&self) -> Option<Vec<UnservedView>> {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        found.clone()
+        self.lock().pods.clone()
+    }
+
+    /// Those that could have a listener again without being started anew.
+    pub(crate) fn lost(&self) -> Vec<LostPod> {
+        self.lock().lost.clone()
     }
 
     /// Puts what was found in the place of what was found before.
-    pub(super) fn found(&self, mut pods: Vec<UnservedView>) {
+    pub(crate) fn found(&self, mut pods: Vec<UnservedView>, lost: Vec<LostPod>) {
         pods.sort_by(|a, b| (&a.namespace, &a.name, &a.uid).cmp(&(&b.namespace, &b.name, &b.uid)));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(pods);
+        let pods = Some(pods);
+        *self.lock() = Found { pods, lost };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

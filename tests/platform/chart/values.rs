@@ -173,6 +173,14 @@ fn a_value_that_makes_no_sense_is_refused_in_a_sentence() {
             "csi.volume is `csi`, but csi.enabled is false: enable the driver",
         ),
         (
+            "reattach.networkNamespaces=netns",
+            "reattach.networkNamespaces is `netns`: must be an absolute path",
+        ),
+        (
+            "reattach.enabled=true,agent.watchPods=false",
+            "reattach.enabled needs agent.watchPods",
+        ),
+        (
             "config.additionalAudiences={a}",
             "config.additionalAudiences needs config.audience or config.issuer",
         ),
