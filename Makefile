@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both install what they miss under target/tools.
 
-.PHONY: demo demo-shell node test survive images bench bench-quick fleet fmt
+.PHONY: demo demo-shell node test survive soak images bench bench-quick fleet fmt
 
 demo: ## the main job without a cluster: real agent, real AWS clients, stand-in for CoreWeave
 	@tests/demo.sh
@@ -22,6 +22,10 @@ images: ## an image of all binaries, as an archive under target/image; tests/ima
 survive: ## crashes, upgrades and outages on a whole node under load, each as often as its row says; up to an hour
 	@tests/tools/fetch.sh
 	@NODE_SURVIVE=full IMAGE_PROFILE=release cargo test --workspace --test node --locked -- survival
+
+soak: ## the same at random for an hour; SOAK=8h is how long, SEED=17 repeats a run
+	@tests/tools/fetch.sh
+	@SOAK=$${SOAK:-1h} IMAGE_PROFILE=release cargo test --workspace --test node --locked -- survival
 
 bench: ## how fast and how small, against the limit and against what users have today; nothing else may run
 	@bench/bench.sh --results bench/results

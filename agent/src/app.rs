@@ -31,7 +31,7 @@ use crate::link::{Link, Standing};
 use crate::metrics::{Delivery, ListenerEnd, Metrics};
 use crate::published::PublishedSocket;
 use crate::route::Route;
-use crate::status::{Ledger, Reporter, StatusSocket};
+use crate::status::{Ledger, Reporter, Sources, StatusSocket};
 use crate::volumes::{self, Volumes};
 use crate::watch::Watch;
 use crate::workload::PodUid;
@@ -101,8 +101,8 @@ impl App {
             broker = broker.telling(told);
         }
         let broker = Arc::new(broker);
-        let route =
-            Route::new(Arc::clone(&broker), metrics.clone()).remembering(Arc::clone(&ledger));
+        let (asked, notes) = (Arc::clone(&broker), Arc::clone(&ledger));
+        let route = Route::new(asked, metrics.clone(), Some(notes));
         let limits = limits(&config.serve);
         let max_connections = affordable(config.serve.max_connections, descriptors);
         let connections = Connections::new(max_connections, metrics.serving());
@@ -135,16 +135,10 @@ impl App {
         };
         let volumes = Volumes::new(mounted, metrics.clone());
         let watch = config.watch.clone().map(|settings| {
-            let (forgets, registry) = (Arc::clone(&broker), Arc::clone(&registry));
+            let forgets = Arc::clone(&broker);
             let gone: Forget = Box::new(move |pod| forgets.cache().forget(pod));
-            Watch::new(
-                settings,
-                registry,
-                refused,
-                metrics.clone(),
-                clock.clone(),
-                gone,
-            )
+            let (registry, metrics) = (Arc::clone(&registry), metrics.clone());
+            Watch::new(settings, registry, refused, metrics, clock.clone(), gone)
         });
         let link = config.keeper.clone().map(|settings| {
             let (registry, memory) = (Arc::clone(&registry), Arc::clone(&broker));
@@ -158,8 +152,14 @@ impl App {
         if let Some(directory) = config.admin_socket.parent() {
             make(directory, 0o770)?;
         }
-        let sources = (Arc::clone(&broker), ledger, Arc::clone(&admin));
-        let reporter = Reporter::new(&config, sources, metrics.clone(), clock);
+        let sources = Sources {
+            broker: Arc::clone(&broker),
+            ledger,
+            unserved: watch.as_ref().map(Watch::unserved),
+            admin: Arc::clone(&admin),
+            metrics: metrics.clone(),
+        };
+        let reporter = Reporter::new(&config, sources, clock);
         let path = &config.admin_socket;
         let status = bound(path, StatusSocket::bind(path, reporter))?;
         Ok(Self {

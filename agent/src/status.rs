@@ -17,11 +17,11 @@ mod tests;
 pub use ask::{AskError, ask, read};
 pub use document::{
     Breaker, CoreWeave, Document, Failure, Identity, IssuerKeys, Key, PodLine, Problem, Refusal,
-    Requirement,
+    Requirement, Unserved, UnservedReason, UnservedView,
 };
 pub use ledger::{Ledger, Listed};
 pub use listener::StatusSocket;
-pub use reporter::Reporter;
+pub use reporter::{Reporter, Sources};
 pub use table::render;
 
 /// The path of the one resource on `admin.sock`.

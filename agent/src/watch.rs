@@ -17,6 +17,7 @@ mod pod;
 mod script;
 mod since;
 mod tell;
+mod unserved;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -29,8 +30,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use kube::api::Api;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher;
 use kube::{Client, Config};
 use reqwest::Url;
 use shared::clock::Clock;
@@ -45,6 +45,7 @@ use self::memory::Pods;
 use self::notice::Notice;
 use self::pod::Object;
 use self::tell::Teller;
+pub use self::unserved::{Unserved, UnservedReason, UnservedView};
 use crate::broker::Refused;
 use crate::enrolment::{Registry, Witness};
 use crate::metrics::{ListenerEnd, Metrics};
@@ -111,6 +112,7 @@ pub struct Watch<G> {
     judge: Judge,
     accounts: Accounts,
     teller: Teller,
+    unserved: Arc<Unserved>,
 }
 
 impl<G: Fn(&PodUid)> Watch<G> {
@@ -131,12 +133,18 @@ impl<G: Fn(&PodUid)> Watch<G> {
             judge: Judge::new(settings.grace, settings.excluded_namespaces.clone()),
             accounts: Accounts::new(metrics.suppressed_log_lines.clone()),
             teller: Teller::new(settings.events, node, clock, metrics.clone()),
+            unserved: Arc::default(),
             settings,
             registry,
             refused,
             metrics,
             gone,
         }
+    }
+
+    /// The Pods that it finds to lack something, for whoever asks.
+    pub fn unserved(&self) -> Arc<Unserved> {
+        Arc::clone(&self.unserved)
     }
 
     /// Watches until `shutdown`. Whatever fails is logged, counted and tried again for ever.
@@ -168,7 +176,7 @@ impl<G: Fn(&PodUid)> Watch<G> {
             .fields(&format!("spec.nodeName={}", self.settings.node))
             .timeout(api::WATCH_SECONDS)
             .any_semantic();
-        let mut events = pin!(watcher(pods, config).default_backoff());
+        let mut events = pin!(api::watched(pods, config));
         let mut look_at = Instant::now();
         loop {
             let soon = Instant::now() + TOGETHER;
@@ -255,14 +263,20 @@ impl<G: Fn(&PodUid)> Watch<G> {
             let metrics = &self.metrics.watch;
             metrics.without_listener.set(count(lacks.listener.len()));
             metrics.without_injection.set(count(lacks.injection.len()));
+            let mut unserved = Vec::new();
             for seen in lacks.listener {
+                let mut reason = UnservedReason::ListenerRejected;
                 if !self.judge.is_rejected(&seen.pod.uid) {
+                    reason = UnservedReason::ListenerLost;
                     self.teller.tell(Notice::listener_lost(&seen.pod), now);
                 }
+                unserved.push(UnservedView::of(&seen.pod, reason));
             }
             for seen in lacks.injection {
                 self.teller.tell(Notice::not_injected(&seen.pod), now);
+                unserved.push(UnservedView::of(&seen.pod, UnservedReason::NotInjected));
             }
+            self.unserved.found(unserved);
             self.accounts.keep(&lacks.accounts);
             if let Some(account) = lacks.due {
                 self.accounts.ask(client, account);

@@ -10,9 +10,12 @@ use tokio::time::Instant;
 
 use crate::csi::DRIVER;
 
-/// The worker of the agent's container, and the keeper.
+/// The worker of the agent's container, the first process of it, and the keeper.
 const WORKER: &str = "caios-agent run";
+const SUPERVISOR: &str = "/caios-agent supervise";
 const KEEPER: &str = "/caios-keeper";
+/// How far apart agent and keeper may die to have died together.
+const TOGETHER: Duration = Duration::from_millis(100);
 /// Between a kill and the next process.
 const RESTART: Duration = Duration::from_mins(1);
 
@@ -42,6 +45,11 @@ pub(crate) fn worker_killed(cluster: &Cluster) -> anyhow::Result<()> {
     wait::until("the worker has lived for a second", RESTART, || {
         started.elapsed() > Duration::from_secs(1)
     })
+}
+
+/// The kernel ends the whole container with its first process.
+pub(crate) fn container_killed(cluster: &Cluster) -> anyhow::Result<()> {
+    killed(cluster, SUPERVISOR)
 }
 
 pub(crate) fn keeper_killed(cluster: &Cluster) -> anyhow::Result<()> {
@@ -91,13 +99,45 @@ pub(crate) fn let_back(cluster: &Cluster) -> anyhow::Result<()> {
     until_settled(cluster)
 }
 
-/// Installs the chart with other values, as an upgrade that changes the agent's Pod does.
-pub(crate) fn upgraded(cluster: &Cluster, values: &str) -> anyhow::Result<()> {
-    let old = cluster.agent()?.uid;
-    cluster.typed(&format!(
-        "helm upgrade {RELEASE} ./helm -n {NAMESPACE} --reuse-values --set {values}"
-    ))?;
-    until_replaced(cluster, &old)
+/// Something in the agent's container takes memory until there is none left. The kernel ends the
+/// agent's worker, and with version 2 of cgroups all of the container.
+pub(crate) fn out_of_memory(cluster: &Cluster) -> anyhow::Result<()> {
+    let agent = cluster.agent()?;
+    let worker = Process::of_program(&agent.uid, WORKER)?;
+    let memory = worker.memory()?;
+    let before = memory.kills()?;
+    let mut taker = memory.take_all(worker)?;
+    let replaced = wait::until("another worker is there", RESTART, || {
+        Process::of_program(&agent.uid, WORKER).is_ok_and(|other| other != worker)
+    });
+    taker.kill()?;
+    replaced?;
+    let kills = memory.kills()?;
+    ensure!(
+        kills.is_none() || kills > before,
+        "the kernel has ended nothing for want of memory"
+    );
+    until_settled(cluster)
+}
+
+/// Kills keeper and agent at once, so that nobody holds listeners and memory, and waits until both
+/// are there again.
+pub(crate) fn both_killed(cluster: &Cluster) -> anyhow::Result<()> {
+    let agent = cluster.agent()?;
+    let programs = [KEEPER, SUPERVISOR];
+    let find = |program| Process::of_program(&agent.uid, program);
+    let [keeper, supervisor] = programs.map(find);
+    let (keeper, supervisor) = (keeper?, supervisor?);
+    let started = Instant::now();
+    keeper.kill()?;
+    supervisor.kill()?;
+    let apart = started.elapsed();
+    ensure!(apart < TOGETHER, "killed {apart:?} apart");
+    wait::until("others are there", RESTART, || {
+        let there = |program, dead| find(program).is_ok_and(|other| other != dead);
+        there(KEEPER, keeper) && there(SUPERVISOR, supervisor)
+    })?;
+    until_settled(cluster)
 }
 
 /// Waits until another agent than that of the Pod `old` is alone on the node.
@@ -133,25 +173,30 @@ pub(crate) fn pod_evicted(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 pub(crate) fn rolled_out_anew(cluster: &Cluster) -> anyhow::Result<()> {
+    let restart = format!("kubectl -n {NAMESPACE} rollout restart daemonset/caios-agent");
+    replaced_by(cluster, &restart)
+}
+
+/// Installs the chart with other values, as an upgrade that changes the agent's Pod does.
+pub(crate) fn upgraded(cluster: &Cluster, values: &str) -> anyhow::Result<()> {
+    let upgrade =
+        format!("helm upgrade {RELEASE} ./helm -n {NAMESPACE} --reuse-values --set {values}");
+    replaced_by(cluster, &upgrade)
+}
+
+fn replaced_by(cluster: &Cluster, command: &str) -> anyhow::Result<()> {
     let old = cluster.agent()?.uid;
-    cluster.typed(&format!(
-        "kubectl -n {NAMESPACE} rollout restart daemonset/caios-agent"
-    ))?;
+    cluster.typed(command)?;
     until_replaced(cluster, &old)
 }
 
 /// An upgrade that changes the agent's Pod, and its rollback.
 pub(crate) fn upgraded_and_rolled_back(cluster: &Cluster, number: u32) -> anyhow::Result<()> {
-    let upgrade = format!(
-        "helm upgrade {RELEASE} ./helm -n {NAMESPACE} --reuse-values \\
-             --set agent.podAnnotations.upgrade=number-{number}"
-    );
-    let rollback = format!("helm rollback {RELEASE} -n {NAMESPACE}");
-    for command in [upgrade, rollback] {
-        let old = cluster.agent()?.uid;
-        cluster.typed(&command)?;
-        until_replaced(cluster, &old)?;
-    }
+    upgraded(
+        cluster,
+        &format!("agent.podAnnotations.upgrade=number-{number}"),
+    )?;
+    replaced_by(cluster, &format!("helm rollback {RELEASE} -n {NAMESPACE}"))?;
     let panics = cluster.agent_metric("caios_agent_panics_total")?;
     ensure!(panics < 1.0, "{panics} panics");
     Ok(())

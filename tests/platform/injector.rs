@@ -225,6 +225,49 @@ fn the_injector_outlives_the_api_server() {
 }
 
 #[test]
+fn what_changes_after_etcd_was_restored_to_an_older_revision_is_seen() {
+    let cluster = ControlPlane::new().unwrap();
+    let release = release(&cluster, "restored");
+    let replica = release.injector(&[]).unwrap();
+    let annotated = |name: &str, inject: &str| {
+        let annotations = [("caios.coreweave.com/inject", inject)];
+        let made = cluster.service_account(&release.target, name, &annotations);
+        made.unwrap();
+    };
+    let injects = |name: &str| injected(&release.create(name, false).unwrap().body);
+    let until_known = |accounts: f64| {
+        wait::until("the watch has shown them", PATIENCE, || {
+            let known = metric(&replica, "caios_injector_serviceaccounts");
+            (known - accounts).abs() < 0.5
+        })
+        .unwrap();
+    };
+    annotated("changed", "true");
+    assert!(injects("changed"));
+    let before = metric(&replica, "caios_injector_serviceaccounts");
+    cluster.save_store().unwrap();
+    // The watch sees versions that the store will not reach again for long.
+    for number in 0..100 {
+        annotated(&format!("lost-{number}"), "true");
+    }
+    until_known(before + 100.0);
+
+    cluster.restore_store().unwrap();
+    release.called().unwrap();
+    annotated("changed", "false");
+    annotated("new", "true");
+    // That a ServiceAccount asks is believed without a question, so it must be known that it does not.
+    wait::until("the annotation is seen", PATIENCE, || !injects("changed")).unwrap();
+    until_known(before + 1.0);
+    assert!(injects("new"));
+    release.set_bundles([None, None]).unwrap();
+    wait::until("caBundle is put right", PATIENCE, || {
+        release.is_published().unwrap()
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_roll_out_under_load_loses_no_review() {
     let release = release(ControlPlane::shared(), "rolled");
     let mut old = release.injector(&[]).unwrap();

@@ -1,10 +1,12 @@
 //! The watch of Pods against a real API server, with the rights that the chart gives. No kubelet
 //! runs here: the tests say what one would say of a Pod, and take its interfaces away as one would.
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::agent::Agent;
+use tests::binaries;
 use tests::chart::{LEAST, template};
 use tests::control_plane::{ControlPlane, Helm};
 use tests::node::{AUDIENCE, IN_CLUSTER, NODE_NAME};
@@ -127,6 +129,18 @@ impl<'a> Watched<'a> {
         let list = self.fixture.cluster.get(&path).unwrap().accepted().unwrap();
         let items = list.body["items"].as_array().unwrap();
         items.iter().map(event).collect()
+    }
+
+    /// The Pods that are not served, as `caios-agent status` shows them.
+    fn unserved(&self) -> Vec<Value> {
+        let mut status = Command::new(binaries::agent());
+        status.args(["status", "--json"]).env_clear();
+        let private = self.fixture.node.private_directory();
+        status.env("CAIOS_AGENT_PRIVATE_DIRECTORY", private);
+        let printed = status.output().unwrap().stdout;
+        let document: Value = serde_json::from_slice(&printed).unwrap();
+        let unserved = document["unserved_pods"].as_array();
+        unserved.expect("Pods are watched").clone()
     }
 
     /// The one thing that was said.
@@ -272,6 +286,36 @@ fn an_api_server_that_is_away_and_has_lost_a_live_pod_ends_nothing() {
 }
 
 #[test]
+fn pods_are_seen_after_etcd_was_restored_to_an_older_revision() {
+    let cluster = ControlPlane::new().unwrap();
+    let watched = Watched::new(&cluster);
+    let agent = watched.agent(&[]);
+    let early = watched.pod("early");
+    enrol(&early);
+    watched.becomes("early", "Running", &early.address.to_string());
+    until(&agent, SOON, PODS, 1);
+    cluster.save_store().unwrap();
+    // The watch sees versions that the store will not reach again for long.
+    for number in 0..100 {
+        let name = format!("lost-{number}");
+        let namespace = &watched.fixture.namespace;
+        cluster.service_account(namespace, &name, &[]).unwrap();
+    }
+    watched.create("lost", "reader", &[]);
+    until(&agent, RECOVERY, PODS, 2);
+
+    cluster.restore_store().unwrap();
+    for name in ["next", "another"] {
+        watched.create(name, "reader", &[]);
+    }
+    until(&agent, RECOVERY, PODS, 3);
+    watched.delete("another");
+    until(&agent, SOON, PODS, 2);
+    assert_eq!(early.credentials().unwrap().status, 200);
+    assert_eq!(agent.count(LISTENERS), 1);
+}
+
+#[test]
 fn a_pod_that_was_not_injected_is_counted_and_told_once() {
     let watched = Watched::new(ControlPlane::shared());
     let fixture = &watched.fixture;
@@ -290,6 +334,11 @@ fn a_pod_that_was_not_injected_is_counted_and_told_once() {
     );
     assert!(note.contains("delete pod missed"), "{note}");
     until(&agent, SOON, &said("created"), 1);
+    let [shown] = watched.unserved().try_into().unwrap();
+    assert_eq!(
+        (&shown["name"], &shown["reason"]),
+        (&json!("missed"), &json!("not_injected"))
+    );
 
     // The next agent knows it too, and says nothing new; kubectl shows it where people look.
     assert!(agent.terminate().unwrap().success());
@@ -315,7 +364,15 @@ fn an_injected_pod_without_a_listener_is_counted_and_told_until_it_has_one() {
     let (reason, _, note) = watched.event();
     assert_eq!(reason, "ListenerLost");
     assert!(note.contains("kubectl delete pod lost"), "{note}");
+    let [shown] = watched.unserved().try_into().unwrap();
+    assert_eq!(
+        (&shown["name"], &shown["reason"]),
+        (&json!("lost"), &json!("listener_lost"))
+    );
+    let remedy = shown["remedy"].as_str().unwrap();
+    assert!(remedy.contains("delete pod lost"), "{remedy}");
     enrol(&pod);
+    assert!(watched.unserved().is_empty());
     // Of that the API server knows nothing.
     until(&agent, SOON + SOON, WITHOUT_LISTENER, 0);
 }
@@ -335,6 +392,8 @@ fn a_listener_that_is_not_in_its_pods_network_is_taken_and_told() {
     // That it has none now needs no second word.
     until(&agent, SOON, WITHOUT_LISTENER, 1);
     watched.event();
+    let [shown] = watched.unserved().try_into().unwrap();
+    assert_eq!(shown["reason"], "listener_rejected");
 }
 
 #[test]

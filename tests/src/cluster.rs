@@ -13,7 +13,9 @@ mod coreweave;
 mod enter;
 mod kubelet;
 mod load;
+mod logs;
 mod machine;
+mod memory;
 mod names;
 mod processes;
 mod release;
@@ -24,6 +26,7 @@ mod workload;
 pub use coreweave::CoreWeave;
 pub use enter::{Entered, Place, enter};
 pub use load::{Counts, Demand, Load};
+pub use memory::{Memory, Taker};
 pub use processes::Process;
 pub use workload::{PHASE_DEADLINE, Workload, container, pod_spec, restricted};
 
@@ -141,6 +144,16 @@ impl Cluster {
         self.wait_until_ready()
     }
 
+    /// Puts an older revision in the place of what etcd has: see
+    /// [`ControlPlane::restore_store`]. The kubelet starts anew too, as whoever restores etcd sees to.
+    ///
+    /// # Errors
+    /// When a part does not end, or does not start again.
+    pub fn restore_store(&self) -> anyhow::Result<()> {
+        self.control_plane.restore_store()?;
+        self.restart_kubelet()
+    }
+
     /// Types commands into a shell that has `helm` (4), `kubectl` and the cluster's admin; what they
     /// print.
     ///
@@ -182,12 +195,14 @@ impl Cluster {
         Ok(shell)
     }
 
-    /// Writes down what the cluster can say of itself, beside the logs of its parts: for a failure.
+    /// Writes down what the cluster can say of itself, beside the logs of its parts and of the agents
+    /// that are gone: for a failure.
     pub fn write_report(&self) -> PathBuf {
         let report = self.place.directory.join("report.txt");
         let said = self.typed(include_str!("cluster/report.sh"));
         let said = said.unwrap_or_else(|error| format!("{error:#}"));
         let _ = std::fs::write(&report, said);
+        let _ = self.copy_logs();
         report
     }
 

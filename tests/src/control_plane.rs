@@ -79,7 +79,7 @@ struct Servers {
     controllers: Option<Server>,
     scheduler: Option<Server>,
     api_server: Option<Server>,
-    _etcd: Server,
+    etcd: Option<Server>,
 }
 
 impl ControlPlane {
@@ -122,7 +122,7 @@ impl ControlPlane {
                 controllers: None,
                 scheduler: None,
                 api_server: None,
-                _etcd: etcd,
+                etcd: Some(etcd),
             }),
             client,
             plurals: Mutex::default(),
@@ -154,10 +154,15 @@ impl ControlPlane {
     /// As [`with_controllers`](Self::with_controllers).
     pub fn with_nodes(self) -> anyhow::Result<Self> {
         self.start_controllers(programs::WITH_NODES)?;
+        self.start_scheduler()?;
+        Ok(self)
+    }
+
+    fn start_scheduler(&self) -> anyhow::Result<()> {
         let kubeconfig = self.kubeconfig_by_certificate(certificates::SCHEDULER)?;
         let server = programs::scheduler(&self.network, &self.directory, &kubeconfig)?;
         self.servers().scheduler = Some(server);
-        Ok(self)
+        Ok(())
     }
 
     fn start_controllers(&self, controllers: &str) -> anyhow::Result<()> {
@@ -201,11 +206,13 @@ impl ControlPlane {
     /// When it does not start; the error shows the end of its log.
     pub fn start_api_server(&self) -> anyhow::Result<()> {
         let mut server = programs::api_server(&self.network, &self.directory, &self.certificates)?;
-        server.until("is ready", START, || {
-            self.get("/readyz").is_ok_and(|answer| answer.code == 200)
-        })?;
+        server.until("is ready", START, || self.is_ready())?;
         self.servers().api_server = Some(server);
         Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        self.get("/readyz").is_ok_and(|answer| answer.code == 200)
     }
 
     /// A client with every right. Its futures run inside: see [`run`](Self::run).

@@ -1,10 +1,13 @@
 //! The cluster's API: how long its calls may take, and its errors in words that hold no object.
 
+mod watch;
+
 use std::time::Duration;
 
 use kube::runtime::watcher;
 use tokio::time::timeout;
 
+pub use self::watch::watched;
 use crate::causes::causes;
 
 /// How long one watch lasts, in seconds, before the next one goes on where it ended. An API server

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::document::{Breaker, Document, Identity, Problem};
+use super::document::{Breaker, Document, Identity, Problem, UnservedReason, UnservedView};
 use super::span::span;
 
 /// A Pod's error that is older is history: its SDK would have asked again.
@@ -17,6 +17,7 @@ pub(super) fn problems(document: &Document) -> Vec<Problem> {
     for identity in &document.identities {
         found.extend(of_identity(identity, document));
     }
+    unserved(document, &mut found);
     for pod in &document.pods {
         let Some(error) = &pod.last_error else {
             continue;
@@ -37,6 +38,53 @@ pub(super) fn problems(document: &Document) -> Vec<Problem> {
     }
     of_the_process(document, &mut found);
     found
+}
+
+/// What to do about a Pod that is not served.
+pub(super) fn for_unserved(pod: &UnservedView) -> String {
+    let UnservedView {
+        namespace, name, ..
+    } = pod;
+    let delete = format!("`kubectl -n {namespace} delete pod {name}`");
+    match pod.reason {
+        UnservedReason::ListenerLost => format!("{delete}: it enrols when it starts"),
+        UnservedReason::ListenerRejected => format!(
+            "see what runs `caios-enroll` elsewhere than in the Pod's own network, then {delete}"
+        ),
+        UnservedReason::NotInjected => format!(
+            "{delete}: the injector completes the next one, or the warning at its creation says \
+             why not"
+        ),
+    }
+}
+
+/// One problem for all Pods that lack the same: the table has each of them.
+fn unserved(document: &Document, found: &mut Vec<Problem>) {
+    for (reason, lack) in [
+        (
+            UnservedReason::ListenerLost,
+            "run without a listener, and their SDKs get connection refused",
+        ),
+        (
+            UnservedReason::ListenerRejected,
+            "handed over a listener that was not in their own network, and are not served",
+        ),
+        (
+            UnservedReason::NotInjected,
+            "ask for credentials and were created without",
+        ),
+    ] {
+        let pods = document.unserved_pods.iter().flatten();
+        let count = pods.filter(|it| it.pod.reason == reason).count();
+        if count > 0 {
+            found.push(Problem {
+                what: format!("{count} Pods {lack}"),
+                remedy: "start them anew: `kubectl rollout restart` of what they belong to, or as \
+                         the table of Pods that are not served says of each"
+                    .to_owned(),
+            });
+        }
+    }
 }
 
 /// Whether a Pod was told what is told of its identity already.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::cache::{FailureView as Failure, KeyView as Key};
 pub use crate::identity::KeysView as IssuerKeys;
+pub use crate::watch::{UnservedReason, UnservedView};
 
 /// All that is told of an agent. Times are the node's clock; what is not known or not there is
 /// `null`.
@@ -36,6 +37,9 @@ pub struct Document {
     pub identities: Vec<Identity>,
     /// Pods whose listeners are served, by namespace and name.
     pub pods: Vec<PodLine>,
+    /// Pods of the node that run without what they need to be served, by namespace and name; `null`
+    /// where Pods are not watched, and until the API server has shown them.
+    pub unserved_pods: Option<Vec<Unserved>>,
     /// What is wrong and what to do, the worst first; empty when all is well.
     pub problems: Vec<Problem>,
 }
@@ -118,6 +122,16 @@ pub struct PodLine {
     pub since: Timestamp,
     /// The last request of it that got no credentials.
     pub last_error: Option<Refusal>,
+}
+
+/// A Pod that is to be served and is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unserved {
+    /// Which one, and what it lacks.
+    #[serde(flatten)]
+    pub pod: UnservedView,
+    /// What to do about it.
+    pub remedy: String,
 }
 
 /// A request that got no credentials.

@@ -7,20 +7,32 @@ use shared::admin::Admin;
 use shared::clock::Clock;
 
 use super::advice;
-use super::document::{Breaker, CoreWeave, Document, Identity, Requirement};
+use super::document::{Breaker, CoreWeave, Document, Identity, PodLine, Requirement, Unserved};
 use super::ledger::Ledger;
 use crate::broker::Broker;
 use crate::cache::IdentityView;
 use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::metrics::Metrics;
+use crate::watch;
+
+/// The parts that a report is of.
+pub struct Sources<E: Exchange> {
+    /// Identities and their keys.
+    pub broker: Arc<Broker<E>>,
+    /// Pods that are served.
+    pub ledger: Arc<Ledger>,
+    /// Pods that are not, where Pods are watched.
+    pub unserved: Option<Arc<watch::Unserved>>,
+    /// Readiness.
+    pub admin: Arc<Admin>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
 
 /// Reports on a running agent.
 pub struct Reporter<E: Exchange> {
-    broker: Arc<Broker<E>>,
-    ledger: Arc<Ledger>,
-    admin: Arc<Admin>,
-    metrics: Metrics,
+    sources: Sources<E>,
     clock: Clock,
     started_at: Timestamp,
     node: Option<String>,
@@ -29,17 +41,9 @@ pub struct Reporter<E: Exchange> {
 
 impl<E: Exchange> Reporter<E> {
     /// Reports on an agent of these parts that starts now.
-    pub fn new(
-        config: &Config,
-        (broker, ledger, admin): (Arc<Broker<E>>, Arc<Ledger>, Arc<Admin>),
-        metrics: Metrics,
-        clock: Clock,
-    ) -> Self {
+    pub fn new(config: &Config, sources: Sources<E>, clock: Clock) -> Self {
         Self {
-            broker,
-            ledger,
-            admin,
-            metrics,
+            sources,
             started_at: clock.now(),
             clock,
             node: config.identity.node.clone(),
@@ -49,14 +53,22 @@ impl<E: Exchange> Reporter<E> {
 
     /// What there is to say now.
     pub fn report(&self) -> Document {
-        let metrics = &self.metrics;
+        let Sources {
+            broker,
+            ledger,
+            unserved,
+            admin,
+            metrics,
+        } = &self.sources;
         let count = |gauge: &prometheus::IntGauge| u64::try_from(gauge.get()).unwrap_or(0);
-        let view = self.broker.cache().view();
-        let readiness = self.admin.readiness().conditions();
+        let view = broker.cache().view();
+        let readiness = admin.readiness().conditions();
         let readiness = readiness.map(|(name, holds)| Requirement {
             name: name.to_owned(),
             holds,
         });
+        let pods = ledger.pods();
+        let unserved_pods = unserved.as_ref().and_then(|unserved| unserved.pods());
         let mut document = Document {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node.clone(),
@@ -65,7 +77,7 @@ impl<E: Exchange> Reporter<E> {
             worker_restarts: metrics.worker_restarts.get(),
             panics: metrics.panics.get(),
             readiness: readiness.collect(),
-            issuer_keys: self.broker.verifier().keys(),
+            issuer_keys: broker.verifier().keys(),
             coreweave: CoreWeave {
                 url: self.api_url.clone(),
                 breaker: if view.is_breaker_open {
@@ -82,12 +94,24 @@ impl<E: Exchange> Reporter<E> {
             held_requests: count(&metrics.held_requests),
             connections: count(&metrics.connections),
             identities: view.identities.into_iter().map(identity).collect(),
-            pods: self.ledger.pods(),
+            unserved_pods: unserved_pods.map(|unserved| still_unserved(unserved, &pods)),
+            pods,
             problems: Vec::new(),
         };
         document.problems = advice::problems(&document);
         document
     }
+}
+
+/// Those that have not enrolled since the watch last looked.
+fn still_unserved(found: Vec<watch::UnservedView>, served: &[PodLine]) -> Vec<Unserved> {
+    let is_served = |pod: &watch::UnservedView| served.iter().any(|line| line.uid == pod.uid);
+    let found = found.into_iter().filter(|pod| !is_served(pod));
+    let unserved = found.map(|pod| Unserved {
+        remedy: advice::for_unserved(&pod),
+        pod,
+    });
+    unserved.collect()
 }
 
 fn identity(view: IdentityView) -> Identity {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::document::{Breaker, Document, Identity, PodLine};
+use super::document::{Breaker, Document, Identity, PodLine, Unserved, UnservedReason};
 use super::span::span;
 
 /// What stands where there is nothing to say.
@@ -68,6 +68,18 @@ fn write_all(text: &mut String, document: &Document) -> std::fmt::Result {
         "LAST ERROR",
     ])];
     rows.extend(document.pods.iter().map(|pod| pod_row(pod, document)));
+    write_table(text, &rows)?;
+    let unserved = document.unserved_pods.as_deref().unwrap_or_default();
+    if unserved.is_empty() {
+        return Ok(());
+    }
+    let mut rows = vec![row([
+        "POD THAT IS NOT SERVED",
+        "SERVICE ACCOUNT",
+        "WHY",
+        "DO",
+    ])];
+    rows.extend(unserved.iter().map(unserved_row));
     write_table(text, &rows)
 }
 
@@ -159,6 +171,21 @@ fn pod_row(pod: &PodLine, document: &Document) -> Vec<String> {
         pod.listeners.join(" "),
         span(pod.since, document.now),
         error,
+    ]
+}
+
+fn unserved_row(unserved: &Unserved) -> Vec<String> {
+    let pod = &unserved.pod;
+    let why = match pod.reason {
+        UnservedReason::ListenerLost => "no listener",
+        UnservedReason::ListenerRejected => "listener refused",
+        UnservedReason::NotInjected => "not injected",
+    };
+    vec![
+        format!("{}/{}", pod.namespace, pod.name),
+        pod.service_account.clone(),
+        why.to_owned(),
+        unserved.remedy.clone(),
     ]
 }
 

@@ -62,6 +62,7 @@ fn well() -> Document {
             since: at("01:57:30"),
             last_error: None,
         }],
+        unserved_pods: Some(Vec::new()),
         problems: Vec::new(),
     }
 }
@@ -196,6 +197,38 @@ fn a_pod_that_was_told_of_its_identitys_failure_is_no_second_problem() {
         });
         assert!(problem(document.clone()).starts_with("research/trainer: the exchange failed"));
     }
+}
+
+#[test]
+fn pods_that_are_not_served_are_listed_with_the_reason_and_the_cure() {
+    let mut document = well();
+    for (name, reason, why) in [
+        ("lost-0", UnservedReason::ListenerLost, "no listener"),
+        (
+            "elsewhere-0",
+            UnservedReason::ListenerRejected,
+            "listener refused",
+        ),
+        ("missed-0", UnservedReason::NotInjected, "not injected"),
+    ] {
+        let pod = UnservedView {
+            namespace: "research".to_owned(),
+            name: name.to_owned(),
+            uid: name.to_owned(),
+            service_account: "trainer".to_owned(),
+            reason,
+        };
+        let remedy = advice::for_unserved(&pod);
+        assert!(remedy.contains(&format!("kubectl -n research delete pod {name}")));
+        document.unserved_pods = Some(vec![Unserved { pod, remedy }]);
+        assert!(problem(document.clone()).starts_with("1 Pods "));
+        let text = render(&document);
+        for said in ["POD THAT IS NOT SERVED", &format!("research/{name}"), why] {
+            assert!(text.contains(said), "`{said}` is not in:\n{text}");
+        }
+    }
+    document.unserved_pods = None;
+    assert!(!render(&document).contains("NOT SERVED"));
 }
 
 #[test]

@@ -4,8 +4,7 @@ use std::pin::pin;
 
 use futures_util::StreamExt as _;
 use kube::api::{Api, PartialObjectMeta};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{Config, watcher};
+use kube::runtime::watcher::Config;
 use prometheus::IntCounter;
 use shared::throttled;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +18,8 @@ impl<K: Kind> Lookup<K> {
     /// for ever; memory answers meanwhile.
     pub async fn keep(&self, suppressed: IntCounter, stop: CancellationToken) {
         let objects: Api<PartialObjectMeta<K::Object>> = Api::all(self.client.clone());
-        let events =
-            watcher(objects, Config::default().timeout(api::WATCH_SECONDS)).default_backoff();
-        let mut events = pin!(events);
+        let config = Config::default().timeout(api::WATCH_SECONDS);
+        let mut events = pin!(api::watched(objects, config));
         while let Some(Some(event)) = stop.run_until_cancelled(events.next()).await {
             match event {
                 Ok(event) => self.memory.apply(event),

@@ -129,7 +129,7 @@ fn all_hierarchies() -> impl Iterator<Item = PathBuf> {
 }
 
 /// Where file systems of a kind are mounted.
-fn mounted(wanted: &str) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn mounted(wanted: &str) -> anyhow::Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     let mounts = mounts
         .lines()

@@ -5,9 +5,10 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use standin::{Options, Part, Standin};
+use standin::{Options, Part, Standin, TlsMode};
 
 use crate::control_plane::{ControlPlane, ISSUER};
 use crate::namespace::Namespace;
@@ -26,6 +27,8 @@ pub struct CoreWeave {
     standin: Standin,
     machine: Arc<Namespace>,
     address: Ipv4Addr,
+    /// Its certificate is of the second authority.
+    is_replaced: AtomicBool,
 }
 
 impl CoreWeave {
@@ -53,6 +56,7 @@ impl CoreWeave {
             standin,
             machine,
             address,
+            is_replaced: AtomicBool::new(false),
         })
     }
 
@@ -70,6 +74,38 @@ impl CoreWeave {
     pub fn grant(&self, namespace: &str, service_account: &str) {
         let principal = Self::principal(namespace, service_account);
         self.standin.grant(&principal, &EVERYTHING);
+    }
+
+    /// The subject of the tokens of `trainer` in a namespace.
+    pub fn subject(namespace: &str) -> String {
+        format!("system:serviceaccount:{namespace}:trainer")
+    }
+
+    /// How many exchanges of `trainer` in a namespace have reached the API.
+    pub fn exchanges(&self, namespace: &str) -> usize {
+        let subject = Self::subject(namespace);
+        let calls = self.standin.calls().entries.into_iter();
+        calls
+            .filter(|call| call.identity.as_ref() == Some(&subject))
+            .count()
+    }
+
+    /// Has the API show a certificate of another authority from now on, the first one's when it is
+    /// called again; connections end. The authority, PEM.
+    ///
+    /// # Errors
+    /// When the API's port is taken.
+    pub fn replace_authority(&self) -> anyhow::Result<String> {
+        let was_replaced = self.is_replaced.fetch_xor(true, Ordering::Relaxed);
+        let (mode, authority) = if was_replaced {
+            (TlsMode::Normal, self.standin.ca_pem())
+        } else {
+            (TlsMode::OtherCertificate, self.standin.other_ca_pem())
+        };
+        self.stop_api();
+        self.standin.set_tls(mode);
+        self.start_api()?;
+        Ok(authority.to_owned())
     }
 
     /// Stops the API: connections to it are refused.

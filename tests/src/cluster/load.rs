@@ -38,6 +38,18 @@ pub struct Demand {
     pub session_interval: Duration,
 }
 
+impl Demand {
+    /// A few Pods of raw clients, which ask often.
+    pub const fn few(pods: u32) -> Self {
+        Self {
+            pods,
+            with_sessions: 0,
+            raw_interval: Duration::from_millis(100),
+            session_interval: Duration::ZERO,
+        }
+    }
+}
+
 /// Running Pods of clients.
 pub struct Load<'a> {
     /// The Pods, all of the ServiceAccount `trainer`.

@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::memory::Memory;
+
 /// A process in a Pod's cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process(u32);
@@ -80,6 +82,14 @@ impl Process {
         fs::read_dir(self.path("fd")).map_or(0, Iterator::count)
     }
 
+    /// The memory of the container that it is in.
+    ///
+    /// # Errors
+    /// When it has ended, or its memory is not counted.
+    pub fn memory(self) -> anyhow::Result<Memory> {
+        Memory::of(self)
+    }
+
     /// Kills it.
     ///
     /// # Errors
@@ -89,11 +99,11 @@ impl Process {
         kill(id, Signal::SIGKILL).with_context(|| format!("failed to kill process {id}"))
     }
 
-    fn path(self, name: &str) -> PathBuf {
+    pub(super) fn path(self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.0))
     }
 
-    fn read(self, name: &str) -> String {
+    pub(super) fn read(self, name: &str) -> String {
         let content = fs::read(self.path(name)).unwrap_or_default();
         String::from_utf8_lossy(&content).into_owned()
     }

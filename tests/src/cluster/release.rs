@@ -32,17 +32,11 @@ impl Cluster {
         if let Some(notes) = &*notes {
             return Ok(notes.clone());
         }
-        for object in [
-            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }),
-            json!({
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": { "namespace": NAMESPACE, "name": "coreweave-ca" },
-                "data": { "ca.crt": self.coreweave().standin().ca_pem() },
-            }),
-        ] {
-            self.control_plane().apply(&object)?.accepted()?;
-        }
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE },
+        });
+        self.control_plane().apply(&namespace)?.accepted()?;
+        self.publish_authority(self.coreweave().standin().ca_pem())?;
         let printed = self.typed(&format!(
             "export ORG_ID=my-org REGION={REGION} IMAGE={IMAGE}
              helm install {RELEASE} ./helm -n {NAMESPACE} --create-namespace \\
@@ -54,6 +48,21 @@ impl Cluster {
         self.until_rolled_out()?;
         *notes = Some(printed.clone());
         Ok(printed)
+    }
+
+    /// Writes the `ConfigMap` with the authority that the agent trusts for CoreWeave, PEM.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn publish_authority(&self, authority: &str) -> anyhow::Result<()> {
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "namespace": NAMESPACE, "name": "coreweave-ca" },
+            "data": { "ca.crt": authority },
+        });
+        self.control_plane().apply(&object)?.accepted()?;
+        Ok(())
     }
 
     /// Waits until agent and injector are ready in their current version.

@@ -340,6 +340,20 @@ impl Workload<'_> {
         Ok(count.and_then(Value::as_i64).unwrap_or_default())
     }
 
+    /// Writes an annotation of ours on it.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn annotate(&self, name: &str, value: &str) -> anyhow::Result<()> {
+        let name = format!("local.test/{name}");
+        let change = json!({ "metadata": { "annotations": { name: value } } });
+        self.cluster
+            .control_plane()
+            .merge(&self.path(), &change)?
+            .accepted()?;
+        Ok(())
+    }
+
     /// Asks for its end, as `kubectl delete pod` does.
     ///
     /// # Errors

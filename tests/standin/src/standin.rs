@@ -161,6 +161,11 @@ impl Standin {
         &self.0.state.pki.ca_pem
     }
 
+    /// The authority of [`TlsMode::OtherCertificate`], PEM.
+    pub fn other_ca_pem(&self) -> &str {
+        &self.0.state.untrusted.ca_pem
+    }
+
     /// The principal that policies see for a `ServiceAccount`.
     pub fn principal(&self, namespace: &str, service_account: &str) -> String {
         let issuer = self.issuer_url();

@@ -5,11 +5,10 @@ use std::future::ready;
 
 use futures_util::{Stream, StreamExt as _};
 use kube::api::Api;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Config, Event, watcher};
+use kube::runtime::watcher::{self, Config, Event};
 use serde::de::DeserializeOwned;
 
-use crate::api::WATCH_SECONDS;
+use crate::api::{WATCH_SECONDS, watched};
 
 /// Shows the object of this name whenever it may have changed, and `None` where it does not exist.
 /// Failures are tried again with back-off, for ever.
@@ -24,8 +23,7 @@ where
         .fields(&format!("metadata.name={name}"))
         .timeout(WATCH_SECONDS);
     let mut listed = None;
-    let events = watcher(api, only).default_backoff();
-    events.filter_map(move |event| {
+    watched(api, only).filter_map(move |event| {
         ready(match event {
             Ok(Event::Init) => {
                 listed = None;

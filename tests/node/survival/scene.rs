@@ -1,0 +1,53 @@
+//! What an event may act on.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use tests::cluster::Cluster;
+use tests::wait;
+use tokio::time::Instant;
+
+use super::full;
+
+/// Where an event happens, and which one it is.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) cluster: &'a Cluster,
+    /// A namespace with the ServiceAccount `trainer`.
+    pub(super) namespace: &'a str,
+    /// Counts up over all events, for names.
+    pub(super) number: u32,
+}
+
+impl Scene<'_> {
+    /// How long something is away.
+    pub(super) fn away() -> Duration {
+        Duration::from_secs(if full() { 180 } else { 10 })
+    }
+
+    /// Waits for as long as something is to be away.
+    pub(super) fn wait_away() -> anyhow::Result<()> {
+        let started = Instant::now();
+        let deadline = Self::away() + Duration::from_secs(5);
+        wait::until("the time is over", deadline, || {
+            started.elapsed() >= Self::away()
+        })
+    }
+
+    /// Starts a Pod, asks for credentials in it, and ends it.
+    pub(super) fn pod_with_credentials(&self) -> anyhow::Result<()> {
+        let name = format!("event-{}", self.number);
+        let pod = self.cluster.idle_pod(self.namespace, &name)?;
+        let (status, body) = pod.credentials(None)?;
+        ensure!(status == 200, "a new Pod: {status} {body}");
+        pod.delete()
+    }
+
+    /// The same as an identity that nobody has exchanged yet.
+    pub(super) fn first_exchange(&self, prefix: &str) -> anyhow::Result<()> {
+        let namespace = self.cluster.workload_namespace(prefix)?;
+        self.cluster.until_injected(&namespace, "trainer")?;
+        let namespace = namespace.as_str();
+        Scene { namespace, ..*self }.pod_with_credentials()
+    }
+}
