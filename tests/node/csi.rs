@@ -11,13 +11,10 @@ use serde_json::{Value, json};
 use shared::contract;
 use standin::{Behaviour, Scope};
 use tests::chart::commands;
-use tests::cluster::{
-    Cluster, CoreWeave, PHASE_DEADLINE, Process, Workload, container, restricted,
-};
+use tests::cluster::{Cluster, CoreWeave, PHASE_DEADLINE, Workload, container, restricted};
 use tests::wait;
 
 use crate::delivery;
-use crate::held::Held;
 
 const README: &str = include_str!("../../README.md");
 /// The driver's process, in the agent's Pod.
@@ -26,9 +23,6 @@ const VOLUMES: &str = "caios_agent_csi_volumes";
 /// How long driver and agent may take to notice what they are not told.
 const NOTICED: Duration = Duration::from_secs(30);
 const RESTRICTED: (&str, &str) = ("pod-security.kubernetes.io/enforce", "restricted");
-/// Pods that are created together, and how often.
-const WAVE: usize = 20;
-const WAVES: usize = 5;
 
 /// A namespace whose Pods of `trainer` get CSI volumes.
 pub(crate) fn namespace(cluster: &Cluster, prefix: &str) -> anyhow::Result<String> {
@@ -232,57 +226,19 @@ pub(crate) fn pods_wait_for_credentials_and_their_events_say_why(
     pods.iter().try_for_each(Workload::gone)
 }
 
-/// Creates and deletes as many Pods as are created at once; their uids.
-fn wave(cluster: &Cluster, namespace: &str, number: usize) -> anyhow::Result<Vec<String>> {
-    let idle = [container("main", &["sleep", "86400"])];
-    let pods = (0..WAVE).map(|pod| {
-        let name = format!("pod-{number}-{pod}");
-        cluster.create_pod(namespace, &name, &idle, &json!({}))
+/// Checks that no directory is left of Pods that have ended.
+pub(crate) fn left_nothing(uids: &[String]) -> anyhow::Result<()> {
+    let pods = Path::new("/var/lib/kubelet/pods");
+    let mut left = Vec::new();
+    let waited = wait::until("no directory of these Pods is left", PHASE_DEADLINE, || {
+        left = uids.iter().filter(|uid| pods.join(uid).exists()).collect();
+        left.is_empty()
     });
-    let pods: Vec<_> = pods.collect::<Result<_, _>>()?;
-    pods.iter().try_for_each(Workload::until_running)?;
-    if number == 0 {
-        until_volumes(cluster, WAVE)?;
-    }
-    pods.iter().try_for_each(Workload::ask_to_end)?;
-    pods.iter().try_for_each(Workload::gone)?;
-    Ok(pods.into_iter().map(|pod| pod.uid).collect())
+    waited.with_context(|| format!("of {left:?}"))
 }
 
-pub(crate) fn volumes_that_come_and_go_leave_nothing(cluster: &Cluster) -> anyhow::Result<()> {
-    let namespace = namespace(cluster, "volumes")?;
-    until_volumes(cluster, 0)?;
-    // What the first Pods leave, buffers and a connection to CoreWeave, is no Pod's.
-    let mut uids = wave(cluster, &namespace, 0)?;
-    until_volumes(cluster, 0)?;
-    let agent = cluster.agent()?.uid;
-    let processes = ["caios-agent run", "/caios-keeper", DRIVER];
-    let processes = processes.map(|program| Process::of_program(&agent, program));
-    let processes: Vec<_> = processes.into_iter().collect::<Result<_, _>>()?;
-    let held = || processes.iter().map(|process| Held::by(*process));
-    let before: Vec<_> = held().collect();
-    for number in 1..=WAVES {
-        uids.extend(wave(cluster, &namespace, number)?);
-    }
-    until_volumes(cluster, 0)?;
-    let mut now: Vec<_> = held().collect();
-    let waited = wait::until("all hold what they held before", NOTICED, || {
-        now = held().collect();
-        now.iter()
-            .zip(&before)
-            .all(|(now, before)| now.is_back_at(before))
-    });
-    println!("    {} Pods later: {before:?} became {now:?}", WAVE * WAVES);
-    waited.with_context(|| format!("before: {before:?}; now: {now:?}"))?;
-    let left = || {
-        let pods = Path::new("/var/lib/kubelet/pods");
-        uids.iter().filter(|uid| pods.join(uid).exists()).count()
-    };
-    wait::until("no directory of these Pods is left", PHASE_DEADLINE, || {
-        left() == 0
-    })
-    .with_context(|| format!("{} are left", left()))?;
-
+/// Prints how long the driver took for the volumes of Pods.
+pub(crate) fn print_times(cluster: &Cluster, uids: &[String]) -> anyhow::Result<()> {
     // The first call for each Pod; the others ask whether all is well.
     let mut first = BTreeMap::new();
     for call in calls(cluster)? {
@@ -296,7 +252,7 @@ pub(crate) fn volumes_that_come_and_go_leave_nothing(cluster: &Cluster) -> anyho
     ensure!(times.len() == uids.len(), "{} calls", times.len());
     let at = |share: usize| times.get((times.len() - 1) * share / 100);
     println!(
-        "    {} publishes, {WAVE} Pods at once: p50 {:.1} ms, p99 {:.1} ms, in the driver",
+        "{} publishes: p50 {:.1} ms, p99 {:.1} ms, in the driver",
         times.len(),
         at(50).context("no call")?,
         at(99).context("no call")?,

@@ -15,13 +15,16 @@ use crate::agents;
 use crate::csi::{self, DRIVER, has_said, sayer, until_volumes, volume};
 use crate::delivery::{delivered, dialled, keys};
 
+/// A driver that nobody follows ends soon; and all as it was.
+const QUICK: &str = "agent.handoverTimeout=3s";
+const BACK: &str = "csi.enabled=true,agent.handoverTimeout=20s";
 /// Pods that are created together.
-const PODS: usize = 3;
+const PODS: usize = 2;
 
-/// How long the agent comes after the Pods.
+/// How long the agent comes after the Pods, at least.
 fn late() -> Duration {
     let is_full = std::env::var("NODE_SURVIVE").is_ok_and(|value| value == "full");
-    Duration::from_secs(if is_full { 30 } else { 5 })
+    Duration::from_secs(if is_full { 30 } else { 0 })
 }
 
 /// Creates Pods that say which keys they have.
@@ -94,7 +97,17 @@ pub(crate) fn pods_start_whenever_the_driver_is_killed(cluster: &Cluster) -> any
         keys(pod).with_context(|| pod.name.clone())?;
     }
     until_volumes(cluster, pods.len())?;
-    end(cluster, &pods)
+    // One of them by force: of that the API server says nothing more.
+    let forced = pods.first().context("no Pod")?;
+    cluster.typed(&format!(
+        "kubectl -n {namespace} delete pod {} --force --grace-period 0",
+        forced.name
+    ))?;
+    pods.iter().skip(1).try_for_each(Workload::ask_to_end)?;
+    pods.iter().try_for_each(Workload::gone)?;
+    until_volumes(cluster, 0)?;
+    let uids: Vec<_> = pods.into_iter().map(|pod| pod.uid).collect();
+    csi::left_nothing(&uids)
 }
 
 /// Which files the sockets of a Pod's volume are.
@@ -119,7 +132,9 @@ fn enrolled_again(pod: &Workload<'_>) -> anyhow::Result<()> {
     pod.until_running()
 }
 
-pub(crate) fn sockets_outlive_kubelet_driver_and_agent(cluster: &Cluster) -> anyhow::Result<()> {
+pub(crate) fn sockets_outlive_kubelet_driver_agent_and_at_last_the_driver_for_good(
+    cluster: &Cluster,
+) -> anyhow::Result<()> {
     let namespace = csi::namespace(cluster, "outlive")?;
     let pod = cluster.idle_pod(&namespace, "kept")?;
     let idle = container("main", &["sleep", "86400"]);
@@ -137,7 +152,6 @@ pub(crate) fn sockets_outlive_kubelet_driver_and_agent(cluster: &Cluster) -> any
     };
     let as_before = |after: &'static str| unchanged().context(after);
     as_before("at first")?;
-
     let published = || {
         let calls = csi::calls(cluster)?.into_iter();
         let of_pod = calls.filter(|call| call.pod == pod.uid && call.method.contains("Publish"));
@@ -153,64 +167,37 @@ pub(crate) fn sockets_outlive_kubelet_driver_and_agent(cluster: &Cluster) -> any
     as_before("driver killed")?;
     agents::worker_killed(cluster)?;
     as_before("agent killed")?;
-    enrolled_again(&pod)?;
-    as_before("enrolled anew")?;
     // Sockets at which nobody enrols just now go to the next driver and the next agent.
-    agents::rolled_out_anew(cluster)?;
+    agents::upgraded(cluster, QUICK)?;
     agents::until_registered(cluster)?;
     as_before("another agent and driver")?;
     enrolled_again(&pod)?;
     as_before("enrolled with them")?;
-    ensure!(
-        pod.restarts("initContainerStatuses")? > 0,
-        "it did not enrol again"
-    );
-    end(cluster, &[pod, direct])
-}
+    let restarts = pod.restarts("initContainerStatuses")?;
+    ensure!(restarts > 0, "it did not enrol again");
 
-pub(crate) fn a_pod_that_is_deleted_by_force_leaves_no_volume(
-    cluster: &Cluster,
-) -> anyhow::Result<()> {
-    let namespace = csi::namespace(cluster, "forced")?;
-    let pod = cluster.idle_pod(&namespace, "forced")?;
-    until_volumes(cluster, 1)?;
-    cluster.typed(&format!(
-        "kubectl -n {namespace} delete pod {} --force --grace-period 0",
-        pod.name
-    ))?;
-    until_volumes(cluster, 0)?;
-    let volume = volume(&pod, contract::AGENT_VOLUME);
-    wait::until("its volume is gone", PHASE_DEADLINE, || !volume.exists())
-}
-
-pub(crate) fn without_a_driver_pods_run_on_and_end_when_it_is_back(
-    cluster: &Cluster,
-) -> anyhow::Result<()> {
-    let namespace = csi::namespace(cluster, "without")?;
-    let pod = cluster.idle_pod(&namespace, "without")?;
-    let key = keys(&pod)?;
     agents::upgraded(cluster, "csi.enabled=false")?;
-    let without = || {
-        ensure!(keys(&pod)? == key, "another key without the driver");
-        pod.ask_to_end()?;
-        // The README says that it stays, and for whom the kubelet looks in vain.
-        let log = cluster.control_plane().directory().join("kubelet.log");
-        wait::until("the kubelet misses the driver", PHASE_DEADLINE, || {
-            let log = fs::read_to_string(&log).unwrap_or_default();
-            log.lines().any(|line| {
-                line.contains("TearDown failed")
-                    && line.contains(&pod.uid)
-                    && line.contains("not found in the list of registered CSI drivers")
-            })
-        })?;
-        let object = pod.object().context("it has ended without the driver")?;
-        let asked = object.pointer("/metadata/deletionTimestamp");
-        ensure!(asked.is_some(), "it was not asked to end");
-        anyhow::Ok(())
-    };
-    let result = without();
-    agents::upgraded(cluster, "csi.enabled=true")?;
+    let result = as_before("without the driver").and_then(|()| stays(cluster, &direct));
+    agents::upgraded(cluster, BACK)?;
     result?;
-    pod.gone()?;
-    until_volumes(cluster, 0)
+    direct.gone()?;
+    end(cluster, &[pod])
+}
+
+/// Asks a Pod to end, and sees that it stays, as the README says, for want of the driver.
+fn stays(cluster: &Cluster, pod: &Workload<'_>) -> anyhow::Result<()> {
+    pod.ask_to_end()?;
+    let log = cluster.control_plane().directory().join("kubelet.log");
+    wait::until("the kubelet misses the driver", PHASE_DEADLINE, || {
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        log.lines().any(|line| {
+            line.contains("TearDown failed")
+                && line.contains(&pod.uid)
+                && line.contains("not found in the list of registered CSI drivers")
+        })
+    })?;
+    let object = pod.object().context("it has ended without the driver")?;
+    let asked = object.pointer("/metadata/deletionTimestamp");
+    ensure!(asked.is_some(), "it was not asked to end");
+    Ok(())
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tests::cluster::{Cluster, NODE, PHASE_DEADLINE, Process, Workload, container, pod_spec};
 use tests::wait;
 
+use crate::csi;
 use crate::held::Held;
 
 const LISTENERS: &str = "caios_agent_listeners{delivery=\"handoff\"}";
@@ -16,18 +17,13 @@ const LISTENERS: &str = "caios_agent_listeners{delivery=\"handoff\"}";
 const REAPED: Duration = Duration::from_secs(30);
 
 /// Pods that are created together, and how often in a full run.
-const WAVE: u32 = 10;
-const WAVES: u32 = 50;
+const WAVE: usize = 20;
+const WAVES: usize = 25;
 const IDENTITIES: &str = "caios_agent_cached_identities";
 const KEPT: &str = "caios_agent_kept_identities";
 
 /// How many Pods of a Job run at once.
 const RUNS: u64 = 5;
-
-/// The agent's process.
-fn agent(cluster: &Cluster) -> anyhow::Result<Process> {
-    Process::of_program(&cluster.agent()?.uid, "caios-agent run")
-}
 
 /// Waits until the agent has exactly one listener for each Pod that runs and was to get credentials.
 fn until_one_listener_each(cluster: &Cluster) -> anyhow::Result<()> {
@@ -54,52 +50,63 @@ fn enrolled(pod: &Value) -> bool {
     phase == Some(&"Running".into()) && first == Some(&"caios-enroll".into())
 }
 
-/// Creates and deletes as many Pods as are created at once.
-fn wave(cluster: &Cluster, namespace: &str, number: u32) -> anyhow::Result<()> {
+/// Creates and deletes as many Pods as are created at once, half of them with a CSI volume; the uids of
+/// those.
+fn wave(cluster: &Cluster, namespace: &str, number: usize) -> anyhow::Result<Vec<String>> {
     let idle = [container("main", &["sleep", "86400"])];
-    let pods: Vec<_> = (0..WAVE)
-        .map(|pod| {
-            let name = format!("pod-{number}-{pod}");
-            cluster.create_pod(namespace, &name, &idle, &json!({}))
-        })
-        .collect::<Result<_, _>>()?;
-    for pod in &pods {
-        pod.until_running()?;
-    }
+    let ways = ["hostPath", "csi"].into_iter().cycle().take(WAVE);
+    let pods = ways.enumerate().map(|(pod, way)| {
+        let name = format!("pod-{number}-{pod}");
+        let asks = json!({ "caios.coreweave.com/volume": way });
+        cluster.annotated_pod(namespace, &name, &asks, &idle, &json!({}))
+    });
+    let pods: Vec<_> = pods.collect::<Result<_, _>>()?;
+    pods.iter().try_for_each(Workload::until_running)?;
     if number == 0 {
         until_one_listener_each(cluster)?;
+        csi::until_volumes(cluster, WAVE / 2)?;
     }
-    for pod in &pods {
-        pod.ask_to_end()?;
-    }
-    pods.iter().try_for_each(Workload::gone)
+    pods.iter().try_for_each(Workload::ask_to_end)?;
+    pods.iter().try_for_each(Workload::gone)?;
+    let mounted = pods.into_iter().skip(1).step_by(2);
+    Ok(mounted.map(|pod| pod.uid).collect())
 }
 
-pub(crate) fn pods_that_come_and_go_leave_nothing_in_agent_and_keeper(
+pub(crate) fn pods_that_come_and_go_leave_nothing_on_their_node(
     cluster: &Cluster,
 ) -> anyhow::Result<()> {
     let is_full = std::env::var("NODE_SURVIVE").is_ok_and(|value| value == "full");
-    let waves = if is_full { WAVES } else { WAVES / 10 };
+    let waves = if is_full { WAVES } else { WAVES / 5 };
     let namespace = cluster.workload_namespace("churn")?;
     cluster.until_injected(&namespace, "trainer")?;
     let identities = cluster.agent_metric(IDENTITIES)?;
     // What the first Pods leave, buffers and a connection to CoreWeave, is no Pod's.
-    wave(cluster, &namespace, 0)?;
+    let mut mounted = wave(cluster, &namespace, 0)?;
     until_one_listener_each(cluster)?;
-    let agent = agent(cluster)?;
-    let keeper = Process::of_program(&cluster.agent()?.uid, "/caios-keeper")?;
-    let before = (Held::by(agent), Held::by(keeper));
+    csi::until_volumes(cluster, 0)?;
+    let agent = cluster.agent()?.uid;
+    let processes = ["caios-agent run", "/caios-keeper", csi::DRIVER];
+    let processes = processes.map(|program| Process::of_program(&agent, program));
+    let processes: Vec<_> = processes.into_iter().collect::<Result<_, _>>()?;
+    let held = || processes.iter().map(|process| Held::by(*process));
+    let before: Vec<_> = held().collect();
     for number in 1..=waves {
-        wave(cluster, &namespace, number)?;
+        mounted.extend(wave(cluster, &namespace, number)?);
     }
     until_one_listener_each(cluster)?;
-    let mut now = (Held::by(agent), Held::by(keeper));
-    let waited = wait::until("both hold what they held before", REAPED, || {
-        now = (Held::by(agent), Held::by(keeper));
-        now.0.is_back_at(&before.0) && now.1.is_back_at(&before.1)
+    csi::until_volumes(cluster, 0)?;
+    let mut now: Vec<_> = held().collect();
+    let waited = wait::until("all hold what they held before", REAPED, || {
+        now = held().collect();
+        let pairs = now.iter().zip(&before);
+        pairs
+            .into_iter()
+            .all(|(now, before)| now.is_back_at(before))
     });
     println!("{} Pods later: {before:?} became {now:?}", waves * WAVE);
     waited.with_context(|| format!("before: {before:?}; now: {now:?}"))?;
+    csi::left_nothing(&mounted)?;
+    csi::print_times(cluster, &mounted)?;
     // The keys of an identity go with its last Pod, here and in what the next agent would get.
     for series in [IDENTITIES, KEPT] {
         let mut held = f64::NAN;

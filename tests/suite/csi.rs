@@ -254,7 +254,8 @@ fn sockets_outlive_an_upgrade_that_replaces_agent_and_driver_at_once() {
 
 #[test]
 fn volumes_that_come_and_go_leave_nothing() {
-    const VOLUMES_AT_ONCE: usize = 100;
+    // As many Pods as a kubelet may be told to take.
+    const VOLUMES_AT_ONCE: usize = 250;
     let node = Node::new().unwrap();
     let agent = node.agent(&[]).unwrap();
     let kubelet = Kubelet::new(&node).unwrap();
@@ -264,13 +265,17 @@ fn volumes_that_come_and_go_leave_nothing() {
         &["cwobject:CreateAccessKeyOIDC"],
     );
     let cycle = |first: usize, count: usize| {
-        for number in first..first + count {
-            let uid = format!("pod-{number}");
-            let request = kubelet
-                .request(&uid, &token(&node, "trainer", &uid))
-                .unwrap();
-            assert_eq!(kubelet.publish(&request).unwrap(), Ok(()));
-        }
+        std::thread::scope(|scope| {
+            for number in first..first + count {
+                let uid = format!("pod-{number}");
+                let token = token(&node, "trainer", &uid);
+                let kubelet = &kubelet;
+                scope.spawn(move || {
+                    let request = kubelet.request(&uid, &token).unwrap();
+                    assert_eq!(kubelet.publish(&request).unwrap(), Ok(()));
+                });
+            }
+        });
         assert_eq!(agent.count(VOLUMES), count as u64);
         for number in first..first + count {
             assert_eq!(kubelet.unpublish(&format!("pod-{number}")).unwrap(), Ok(()));
@@ -284,6 +289,8 @@ fn volumes_that_come_and_go_leave_nothing() {
     cycle(0, 1);
     let before = (descriptors(agent.id()), descriptors(driver.id()));
     cycle(1, VOLUMES_AT_ONCE);
+    // An identity's key goes with its last Pod: one exchange for each time.
+    assert_eq!(node.standin().calls().exchanges(), 2);
     wait::until("as many descriptors as before", DEADLINE, || {
         descriptors(agent.id()) <= before.0 && descriptors(driver.id()) <= before.1
     })
