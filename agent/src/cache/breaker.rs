@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::Instant;
 
+use super::policy::Policy;
 use super::urgency::Urgency;
 
 /// Opens after some transient failures in a row, whoever made them. While it is open one probe at
@@ -14,7 +15,10 @@ pub(super) struct Breaker {
     threshold: u32,
     interval_held: Duration,
     interval_background: Duration,
+    longest_background: Duration,
     state: State,
+    /// When the issuer was first taken for away.
+    opened_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,15 +40,13 @@ pub(super) enum Passage {
 }
 
 impl Breaker {
-    pub(super) const fn new(
-        threshold: u32,
-        interval_held: Duration,
-        interval_background: Duration,
-    ) -> Self {
+    pub(super) const fn new(policy: &Policy) -> Self {
         Self {
-            threshold,
-            interval_held,
-            interval_background,
+            threshold: policy.breaker_threshold,
+            interval_held: policy.probe_interval_held,
+            interval_background: policy.probe_interval_background,
+            longest_background: policy.longest_probe_interval,
+            opened_at: None,
             state: State::Closed { failures: 0 },
         }
     }
@@ -89,6 +91,7 @@ impl Breaker {
     /// The issuer answered: it minted or it refused.
     pub(super) const fn answered(&mut self) {
         self.state = State::Closed { failures: 0 };
+        self.opened_at = None;
     }
 
     /// An exchange failed that was let through freely.
@@ -101,12 +104,18 @@ impl Breaker {
         }
     }
 
-    /// The probe failed, or ended without an answer. The next is due an interval later.
+    /// The issuer is away, still or from now on. The next probe is due an interval later; while no
+    /// request is held, the later the longer it has been away: renewals have hours, and thousands of
+    /// nodes must not keep at an issuer that struggles.
     pub(super) fn open(&mut self, now: Instant, rng: &mut Rng) {
+        let since = *self.opened_at.get_or_insert(now);
+        let interval = ((now - since) / 4)
+            .min(self.longest_background)
+            .max(self.interval_background);
         let jitter = 1.0 + 0.2 * rng.f64();
         self.state = State::Open {
             held: now + self.interval_held,
-            background: now + self.interval_background.mul_f64(jitter),
+            background: now + interval.mul_f64(jitter),
         };
     }
 }
@@ -117,8 +126,18 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn breaker(threshold: u32) -> Breaker {
+        Breaker::new(&Policy {
+            breaker_threshold: threshold,
+            probe_interval_held: SECOND,
+            probe_interval_background: 15 * SECOND,
+            longest_probe_interval: 40 * SECOND,
+            ..Policy::default()
+        })
+    }
+
     fn opened(now: Instant, rng: &mut Rng) -> Breaker {
-        let mut breaker = Breaker::new(3, SECOND, 15 * SECOND);
+        let mut breaker = breaker(3);
         for _ in 0..3 {
             assert!(!breaker.is_open());
             breaker.failed(now, rng);
@@ -129,7 +148,7 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it_and_one_answer_starts_the_row_anew() {
         let (now, mut rng) = (Instant::now(), Rng::with_seed(1));
-        let mut breaker = Breaker::new(2, SECOND, 15 * SECOND);
+        let mut breaker = breaker(2);
         for _ in 0..5 {
             breaker.failed(now, &mut rng);
             breaker.answered();
@@ -163,5 +182,33 @@ mod tests {
             breaker.passage(Urgency::Background, now + 9 * SECOND),
             Passage::Free
         );
+    }
+    #[test]
+    fn renewals_probe_later_the_longer_it_lasts_and_held_requests_as_soon_as_before() {
+        let (begun, mut rng) = (Instant::now(), Rng::with_seed(1));
+        let mut breaker = opened(begun, &mut rng);
+        for (lasted, least) in [
+            (0, 15),
+            (15, 15),
+            (60, 15),
+            (100, 25),
+            (200, 40),
+            (9000, 40),
+        ] {
+            let now = begun + lasted * SECOND;
+            breaker.probe();
+            breaker.open(now, &mut rng);
+            let next = breaker.next_probe().unwrap() - now;
+            let least = least * SECOND;
+            assert!(next >= least && next <= least + least / 5, "{next:?}");
+            let soon = Passage::Blocked(Some(now + SECOND));
+            assert_eq!(breaker.passage(Urgency::Held, now), soon);
+        }
+        breaker.answered();
+        let now = begun + 10_000 * SECOND;
+        for _ in 0..3 {
+            breaker.failed(now, &mut rng);
+        }
+        assert!(breaker.next_probe().unwrap() <= now + 18 * SECOND);
     }
 }

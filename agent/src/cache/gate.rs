@@ -73,11 +73,7 @@ pub(super) struct GateView {
 impl Gate {
     pub(super) fn new(policy: &Policy, metrics: &Metrics, rng: Rng) -> Self {
         let state = State {
-            breaker: Breaker::new(
-                policy.breaker_threshold,
-                policy.probe_interval_held,
-                policy.probe_interval_background,
-            ),
+            breaker: Breaker::new(policy),
             budget: Budget::new(
                 policy.retry_burst,
                 policy.retries_per_second,

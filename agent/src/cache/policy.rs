@@ -28,9 +28,11 @@ pub struct Policy {
     pub breaker_threshold: u32,
     /// From one probe of an open breaker to the next while a request is held.
     pub probe_interval_held: Duration,
-    /// From one probe of an open breaker to the next while no request is held; up to a fifth
-    /// longer by jitter.
+    /// From one probe of an open breaker to the next while no request is held, up to a fifth longer by
+    /// jitter; a quarter of the time that it has been open, where that is more.
     pub probe_interval_background: Duration,
+    /// What that grows to.
+    pub longest_probe_interval: Duration,
     /// From one sweep of freed memory and one refresh of the gauges to the next.
     pub sweep_interval: Duration,
     /// Makes all jitter repeatable; [`None`] takes a seed from the system.
@@ -52,6 +54,7 @@ impl Default for Policy {
             breaker_threshold: 5,
             probe_interval_held: Duration::from_secs(1),
             probe_interval_background: Duration::from_secs(15),
+            longest_probe_interval: Duration::from_mins(2),
             sweep_interval: Duration::from_secs(30),
             seed: None,
         }
