@@ -20,6 +20,8 @@ if [ "$(id -u)" != 0 ] && [ -z "${CAIOS_IN_USERNS:-}" ]; then
 fi
 
 echo "==> building the agent, caios-enroll and the stand-in (some minutes the first time)"
-cargo build --release --locked --package agent --package tests --bin caios-agent --bin demo
+# The packages of bench/bench.sh: what both need is compiled once.
+cargo build --release --locked --package agent --package injector --package keeper --package bench --package tests \
+    --bin caios-agent --bin demo
 cargo build --locked --profile tiny --no-default-features --package enroll --bin caios-enroll
 exec target/x86_64-unknown-linux-gnu/release/demo "$@"

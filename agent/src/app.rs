@@ -101,8 +101,8 @@ impl App {
             broker = broker.telling(told);
         }
         let broker = Arc::new(broker);
-        let route =
-            Route::new(Arc::clone(&broker), metrics.clone()).remembering(Arc::clone(&ledger));
+        let (asked, notes) = (Arc::clone(&broker), Arc::clone(&ledger));
+        let route = Route::new(asked, metrics.clone(), Some(notes));
         let limits = limits(&config.serve);
         let max_connections = affordable(config.serve.max_connections, descriptors);
         let connections = Connections::new(max_connections, metrics.serving());

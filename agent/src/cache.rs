@@ -135,7 +135,8 @@ impl<E: Exchange> Cache<E> {
                     return Err(error);
                 }
                 Found::Nothing => {
-                    if let Some(result) = shared.hold(&entry, workload).await {
+                    // Seldom, and large: on the heap it makes no other request's future larger.
+                    if let Some(result) = Box::pin(shared.hold(&entry, workload)).await {
                         return result;
                     }
                 }

@@ -1,6 +1,7 @@
 //! One set of S3 credentials: redacted, wiped on drop, rendered once for all who ask.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -8,14 +9,14 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-/// Keys as the issuer minted them, held as the response body that SDKs read.
+/// Keys as the issuer minted them, held as the response body that SDKs read. A cheap clone.
 ///
 /// The body is the one copy of the secrets that outlives the exchange. It is wiped when the last
 /// reference to it is dropped; what a connection has in its write buffer at that moment is not
 /// covered.
 #[derive(Clone)]
 pub struct Credentials {
-    access_key_id: String,
+    access_key_id: Arc<str>,
     expires_at: Timestamp,
     body: Bytes,
 }
@@ -59,7 +60,7 @@ impl Credentials {
         )]
         serde_json::to_writer(&mut *rendered, &body).expect("strings serialise");
         Self {
-            access_key_id,
+            access_key_id: access_key_id.into(),
             expires_at,
             body: Bytes::from_owner(rendered),
         }
@@ -68,7 +69,7 @@ impl Credentials {
     /// Takes over credentials whose `body` another agent has rendered, byte for byte.
     pub fn restore(access_key_id: String, expires_at: Timestamp, body: &[u8]) -> Self {
         Self {
-            access_key_id,
+            access_key_id: access_key_id.into(),
             expires_at,
             body: Bytes::from_owner(Zeroizing::new(body.to_vec())),
         }

@@ -10,6 +10,7 @@
 //! ```
 
 mod args;
+mod authority;
 mod decide;
 mod driver;
 mod line;
@@ -37,12 +38,15 @@ pub use args::CsiArgs;
 pub(crate) use line::Line;
 
 use driver::Driver;
+use rpc::Names;
 use volumes::Volumes;
 
 use crate::published::PublishedSocket;
 
 /// Only the kubelet may ask, which is root.
 const SOCKET_MODE: u32 = 0o600;
+/// How long a driver that starts waits for its agent before it is found.
+const FIRST_LINK: Duration = Duration::from_secs(2);
 /// Between two looks whether another driver has taken this one's place.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -83,8 +87,8 @@ impl Settings {
     }
 }
 
-/// Serves the kubelet until `shutdown`, and then until another driver has taken this one's place or
-/// the handover time has passed.
+/// Serves the kubelet until `shutdown`, and then until another driver has taken this one's place, and
+/// the agent has all volumes, or the handover time has passed.
 ///
 /// # Errors
 /// When a socket cannot be published, or a part has ended by itself.
@@ -105,27 +109,34 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
     };
     let (volumes, orders) = Volumes::new(settings.pods());
     let driver = Arc::new(Driver::new(&settings, Arc::clone(&volumes)));
-    let node = publish(&endpoint)?;
-    let published = node.published().clone();
-    // After the endpoint: the kubelet asks there as soon as it sees this one.
-    let registration = publish(&settings.registration())?;
-    let registered = registration.published().clone();
-
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
     let mut parts = Parts::default();
     parts.spawn("the link to the agent", {
         let (agent, stop) = (settings.agent.clone(), stop.clone());
-        volumes.link(agent, orders, stop)
+        Arc::clone(&volumes).link(agent, orders, stop)
     });
-    for (name, socket) in [("the CSI socket", node), ("the registration", registration)] {
-        parts.spawn(name, rpc::serve(socket, Arc::clone(&driver), stop.clone()));
+    // A driver that is to end does so when this one is found. What it had must be here by then, or with
+    // the agent that it has told last.
+    let _ = timeout(FIRST_LINK, volumes.linked()).await;
+    let node = publish(&endpoint)?;
+    let published = node.published().clone();
+    // After the endpoint: the kubelet asks there as soon as it sees this one.
+    let registration = publish(&settings.registration())?;
+    let registered = registration.published().clone();
+    for (name, socket, names) in [
+        ("the CSI socket", node, Names::Host),
+        ("the registration", registration, Names::Path),
+    ] {
+        let served = rpc::serve(socket, names, Arc::clone(&driver), stop.clone());
+        parts.spawn(name, served);
     }
     tracing::info!("serving");
     let asked = async {
         shutdown.cancelled().await;
         let superseded = async {
-            while published.standing() != Standing::Others {
+            while published.standing() != Standing::Others || !volumes.handed_over(&settings.agent)
+            {
                 sleep(LOOK_INTERVAL).await;
             }
         };

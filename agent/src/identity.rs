@@ -256,7 +256,8 @@ impl Verifier {
         let (outcome, proof) = if let Some(proof) = remembered {
             (TokenOutcome::Remembered, proof)
         } else {
-            let proof = Arc::new(self.prove(token).await?);
+            // Seldom, and large: on the heap it makes no other request's future larger.
+            let proof = Arc::new(Box::pin(self.prove(token)).await?);
             self.memo.insert(Arc::clone(&proof));
             (TokenOutcome::Verified, proof)
         };
@@ -265,7 +266,12 @@ impl Verifier {
     }
 
     /// Checks signature and claims of a token that is not remembered.
-    async fn prove(&self, token: &str) -> Result<Proof, Error> {
+    async fn prove(&self, token: &[u8]) -> Result<Proof, Error> {
+        let token = str::from_utf8(token).map_err(|_| {
+            Error::Malformed(
+                "the Authorization header is not UTF-8: send the token as it is".into(),
+            )
+        })?;
         let unverified = Unverified::new(token)?;
         let mut keys = self.store.loaded().await?;
         if !keys.has(&unverified.key_id) {
@@ -313,19 +319,15 @@ impl Verifier {
 }
 
 /// What some clients put before the token.
-const SCHEME: &str = "Bearer";
+const SCHEME: &[u8] = b"Bearer";
 
-/// The token in an `Authorization` header.
-fn token(authorization: Option<&[u8]>) -> Result<&str, Error> {
-    let header = authorization.unwrap_or_default();
-    let text = str::from_utf8(header).map_err(|_| {
-        Error::Malformed("the Authorization header is not UTF-8: send the token as it is".into())
-    })?;
-    let text = text.trim_ascii();
+/// The token in an `Authorization` header. Whether it is text at all is asked when it is read.
+fn token(authorization: Option<&[u8]>) -> Result<&[u8], Error> {
+    let text = authorization.unwrap_or_default().trim_ascii();
     // Only the first bytes are looked at: searching a whole token costs more than all else here.
     let token = match text.split_at_checked(SCHEME.len()) {
         Some((scheme, rest))
-            if scheme.eq_ignore_ascii_case(SCHEME) && rest.starts_with([' ', '\t']) =>
+            if scheme.eq_ignore_ascii_case(SCHEME) && matches!(rest, [b' ' | b'\t', ..]) =>
         {
             rest.trim_ascii_start()
         }

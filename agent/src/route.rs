@@ -41,9 +41,12 @@ pub trait Authority: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(Credentials, Outcome), Error>> + Send;
 }
 
-/// Answers credential requests. A cheap clone.
+/// Answers credential requests. A cheap clone: every connection has one.
 #[derive(Debug)]
-pub struct Route<A> {
+pub struct Route<A>(Arc<Parts<A>>);
+
+#[derive(Debug)]
+struct Parts<A> {
     authority: Arc<A>,
     metrics: Metrics,
     ledger: Option<Arc<Ledger>>,
@@ -51,30 +54,18 @@ pub struct Route<A> {
 
 impl<A> Clone for Route<A> {
     fn clone(&self) -> Self {
-        Self {
-            authority: Arc::clone(&self.authority),
-            metrics: self.metrics.clone(),
-            ledger: self.ledger.clone(),
-        }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<A: Authority> Route<A> {
-    /// Answers by what `authority` says.
-    pub fn new(authority: Arc<A>, metrics: Metrics) -> Self {
-        let ledger = None;
-        Self {
+    /// Answers by what `authority` says, and remembers in `ledger` the last error of each Pod.
+    pub fn new(authority: Arc<A>, metrics: Metrics, ledger: Option<Arc<Ledger>>) -> Self {
+        Self(Arc::new(Parts {
             authority,
             metrics,
             ledger,
-        }
-    }
-
-    /// Remembers in `ledger` the last error of each Pod.
-    #[must_use]
-    pub fn remembering(self, ledger: Arc<Ledger>) -> Self {
-        let ledger = Some(ledger);
-        Self { ledger, ..self }
+        }))
     }
 
     /// Answers one request that came through the listener of a Pod, or through one that all share.
@@ -104,15 +95,16 @@ impl<A: Authority> Route<A> {
                 }
                 Err(error) => {
                     self.log(&error, pod);
-                    if let (Some(ledger), Some(pod)) = (&self.ledger, pod) {
+                    if let (Some(ledger), Some(pod)) = (&self.0.ledger, pod) {
                         ledger.failed(pod, &error);
                     }
                     (error.outcome(), response::error(&error))
                 }
             }
         };
-        self.metrics.requests.of(outcome).inc();
-        self.metrics
+        self.0.metrics.requests.of(outcome).inc();
+        self.0
+            .metrics
             .request_duration
             .of(outcome)
             .observe(begun.elapsed().as_secs_f64());
@@ -131,7 +123,7 @@ impl<A: Authority> Route<A> {
                 "the request has more than one Authorization header; send one token".to_owned(),
             ));
         }
-        self.authority.credentials(authorization, listener).await
+        self.0.authority.credentials(authorization, listener).await
     }
 
     /// Logs why a workload gets nothing. Some SDKs send a request without a token each time they
@@ -140,7 +132,7 @@ impl<A: Authority> Route<A> {
     fn log(&self, error: &Error, pod: Option<&PodUid>) {
         let pod_uid = pod.map(PodUid::as_str);
         let (status, reason) = (error.status(), error.to_string());
-        let suppressed = &self.metrics.suppressed_log_lines;
+        let suppressed = &self.0.metrics.suppressed_log_lines;
         match error {
             Error::Malformed(_) | Error::Unauthenticated(_) => {
                 throttled!(

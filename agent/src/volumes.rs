@@ -6,6 +6,8 @@
 //! Pod's first container. Copies of all sockets go to every driver that is connected, and come back
 //! from it, so that either may be restarted.
 
+mod driver;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,11 +23,12 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::csi::Line;
-use crate::csi::protocol::{About, Message, Verdict};
+use crate::csi::protocol::{About, Verdict};
 use crate::door::Door;
 use crate::error::Error;
-use crate::metrics::{Metrics, PublishOutcome};
+use crate::metrics::Metrics;
 use crate::workload::{PodUid, Workload};
+use driver::{Order, hold};
 
 /// Only the agent's group gets this far, and the driver, which is in it.
 const SOCKET_MODE: u32 = 0o660;
@@ -33,8 +36,6 @@ const SOCKET_MODE: u32 = 0o660;
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// More volumes than any kubelet has Pods.
 const MAX_VOLUMES: usize = 4096;
-/// Messages to one driver that may wait.
-const MAX_ORDERS: usize = 1024;
 /// After a failed accept, which is mostly a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -64,9 +65,6 @@ pub trait Host: Send + Sync + 'static {
     /// The Pod has ended: the kubelet has taken its last volume of ours away.
     fn ended(&self, pod: &PodUid);
 }
-
-/// A message to a driver, and descriptors with it.
-struct Order(Message, Vec<Arc<OwnedFd>>);
 
 /// The volumes that are served.
 pub struct Volumes<H> {
@@ -143,116 +141,6 @@ impl<H: Host> Volumes<H> {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
-        }
-    }
-
-    /// Talks with a driver until it hangs up.
-    async fn talk(self: Arc<Self>, line: Arc<Line>) -> io::Result<()> {
-        let (orders, mut ordered) = mpsc::channel(MAX_ORDERS);
-        if !matches!(line.receive().await?, (Message::Hello, _)) {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        // From here on it is told what changes; what it is told twice does no harm.
-        let driver = self.enter(orders.clone());
-        let _left = Left(&self, driver);
-        for Order(message, sockets) in self.held() {
-            line.send(&message, &sockets).await?;
-        }
-        line.send(&Message::Complete, &[]).await?;
-        loop {
-            tokio::select! {
-                received = line.receive() => {
-                    let (message, sockets) = received?;
-                    self.hear(message, sockets, driver, &orders);
-                }
-                Some(Order(message, sockets)) = ordered.recv() => {
-                    line.send(&message, &sockets).await?;
-                }
-            }
-        }
-    }
-
-    fn enter(&self, orders: mpsc::Sender<Order>) -> u64 {
-        let mut state = self.lock();
-        state.connections += 1;
-        let driver = state.connections;
-        state.drivers.insert(driver, orders);
-        driver
-    }
-
-    fn held(&self) -> Vec<Order> {
-        let state = self.lock();
-        let volumes = state.volumes.iter();
-        volumes
-            .map(|(id, volume)| hold(id, &volume.about, &volume.sockets))
-            .collect()
-    }
-
-    fn hear(
-        self: &Arc<Self>,
-        message: Message,
-        sockets: Vec<OwnedFd>,
-        driver: u64,
-        orders: &mpsc::Sender<Order>,
-    ) {
-        match message {
-            Message::Take {
-                volume,
-                about,
-                wait,
-                token,
-            } => {
-                let (volumes, orders) = (Arc::clone(self), orders.clone());
-                tokio::spawn(async move {
-                    let taken = volumes.take(&volume, about, sockets, driver, wait, &token);
-                    let (verdict, text) = match taken.await {
-                        Ok(()) => (Verdict::Taken, String::new()),
-                        Err((verdict, text)) => (verdict, text),
-                    };
-                    let outcome = match verdict {
-                        Verdict::Taken => PublishOutcome::Taken,
-                        Verdict::Refused => PublishOutcome::Refused,
-                        Verdict::Busy => PublishOutcome::Busy,
-                    };
-                    volumes.metrics.csi_publishes.of(outcome).inc();
-                    let answer = Message::Answer {
-                        volume,
-                        verdict,
-                        text,
-                    };
-                    let _ = orders.send(Order(answer, Vec::new())).await;
-                });
-            }
-            Message::Hold { volume, about } => {
-                let known = {
-                    let state = self.lock();
-                    let known = state.volumes.get(&volume);
-                    known.is_some_and(|known| known.about == about)
-                };
-                if known {
-                    return;
-                }
-                if let Err((_, reason)) = self.host(&volume, about, sockets, driver) {
-                    tracing::warn!(reason, "a volume that was published is not served");
-                }
-            }
-            Message::Refresh { volume, token } => {
-                let volumes = Arc::clone(self);
-                tokio::spawn(async move {
-                    let pod = {
-                        let state = volumes.lock();
-                        state.volumes.get(&volume).map(|it| it.about.pod())
-                    };
-                    // A token that is not good yet is shown again in a minute.
-                    if let Some(pod) = pod
-                        && let Ok(workload) = volumes.verify(&pod, &token).await
-                    {
-                        let _ = volumes.host.first_exchange(&workload).await;
-                    }
-                });
-            }
-            Message::Gone { volume, ended } => self.forget(&volume, ended),
-            _ => {}
         }
     }
 
@@ -385,24 +273,6 @@ impl<H: Host> Volumes<H> {
         let volumes = i64::try_from(state.volumes.len()).unwrap_or(i64::MAX);
         self.metrics.csi_volumes.set(volumes);
     }
-}
-
-/// Takes a driver out when its connection has ended.
-struct Left<'a, H>(&'a Volumes<H>, u64);
-
-impl<H> Drop for Left<'_, H> {
-    fn drop(&mut self) {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.drivers.remove(&self.1);
-    }
-}
-
-fn hold(id: &str, about: &About, sockets: &[Arc<OwnedFd>]) -> Order {
-    let hold = Message::Hold {
-        volume: id.to_owned(),
-        about: about.clone(),
-    };
-    Order(hold, sockets.to_vec())
 }
 
 /// Whether this is a listening unix socket of that kind.

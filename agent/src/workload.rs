@@ -1,32 +1,45 @@
 //! Who asks: an identity, the Pod that proved it, and the token it proved it with.
 
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Whose credentials: all Pods of one ServiceAccount that use one audience share them.
 ///
-/// A cheap clone. Equality and hash are by issuer, subject and audience.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A cheap clone. Equality and order are by issuer, subject and audience, and so is the hash, which is
+/// worked out once: every request looks its identity up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity(Arc<Parts>);
 
-#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Parts {
     issuer: String,
     subject: String,
     audience: String,
+    hash: u64,
+}
+
+/// One key for the hashes of all identities, so that equal ones have equal hashes and nobody outside
+/// can choose names that collide.
+static HASHES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
 }
 
 impl Identity {
     /// Names an identity by the verified `iss`, `sub` and (accepted) `aud` of a token.
     pub fn new(issuer: &str, subject: &str, audience: &str) -> Self {
-        let (issuer, subject, audience) = (issuer.into(), subject.into(), audience.into());
         Self(Arc::new(Parts {
-            issuer,
-            subject,
-            audience,
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+            audience: audience.to_owned(),
+            hash: HASHES.hash_one((issuer, subject, audience)),
         }))
     }
 

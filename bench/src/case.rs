@@ -10,3 +10,4 @@ pub mod review;
 pub mod sizes;
 pub mod start;
 pub mod storm;
+pub mod webhook;

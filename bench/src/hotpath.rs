@@ -101,7 +101,7 @@ async fn by_agent(replay: Replay, world: &World, place: &Path) -> anyhow::Result
     // Every request that is counted finds its token and its key in memory.
     let first = broker.credentials(Some(world.token.as_bytes()), Some(&tenants));
     first.await.context("failed to have a first key")?;
-    let route = Route::new(broker, metrics);
+    let route = Route::new(broker, metrics, None);
     let service = move |request| {
         let (route, tenants) = (route.clone(), Arc::clone(&tenants));
         async move { route.answer(request, Some(&tenants)).await }

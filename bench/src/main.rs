@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use bench::case::{
     cached, connections, enrolment, idle, instructions, latency, review, sizes, start, storm,
+    webhook,
 };
 use bench::machine::Machine;
 use bench::plan::Plan;
@@ -87,6 +88,10 @@ fn run(run: &Run) -> anyhow::Result<()> {
     }
     shown(counted.section());
     shown(review::measure(&plan)?);
+    // It needs a control plane, which takes minutes to build where it is missing.
+    if !run.quick {
+        shown(webhook::measure(&plan)?);
+    }
     let mut stage = Stage::empty()?;
     shown(idle::empty(&stage)?);
     stage.fill(&plan)?;

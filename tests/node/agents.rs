@@ -8,6 +8,8 @@ use tests::cluster::{Cluster, PHASE_DEADLINE, Process};
 use tests::wait;
 use tokio::time::Instant;
 
+use crate::csi::DRIVER;
+
 /// The worker of the agent's container, the first process of it, and the keeper.
 const WORKER: &str = "caios-agent run";
 const SUPERVISOR: &str = "/caios-agent supervise";
@@ -52,6 +54,49 @@ pub(crate) fn container_killed(cluster: &Cluster) -> anyhow::Result<()> {
 
 pub(crate) fn keeper_killed(cluster: &Cluster) -> anyhow::Result<()> {
     killed(cluster, KEEPER)
+}
+
+/// Kills the driver, and waits until the kubelet knows another one.
+pub(crate) fn driver_killed(cluster: &Cluster) -> anyhow::Result<()> {
+    killed(cluster, DRIVER)?;
+    until_registered(cluster)
+}
+
+/// Waits until the kubelet knows the driver that runs.
+pub(crate) fn until_registered(cluster: &Cluster) -> anyhow::Result<()> {
+    wait::until(
+        "the kubelet has registered the driver",
+        PHASE_DEADLINE,
+        || {
+            let log = cluster.agent().and_then(|agent| agent.log("csi"));
+            log.is_ok_and(|log| log.contains("the kubelet has registered the driver"))
+        },
+    )
+}
+
+/// Takes the agent off its node, as if it had never been there. What it is after is its `DaemonSet`'s.
+pub(crate) fn taken_away(cluster: &Cluster) -> anyhow::Result<()> {
+    let old = cluster.agent()?;
+    let elsewhere = r#"{"spec":{"template":{"spec":{"nodeSelector":{"elsewhere":"true"}}}}}"#;
+    cluster.typed(&format!(
+        "kubectl -n {NAMESPACE} patch daemonset/caios-agent --type merge -p '{elsewhere}'
+         kubectl -n {NAMESPACE} delete pod {} --grace-period 1 --ignore-not-found",
+        old.name
+    ))?;
+    old.gone()
+}
+
+/// Has the agent come back.
+pub(crate) fn let_back(cluster: &Cluster) -> anyhow::Result<()> {
+    let here = r#"{"spec":{"template":{"spec":{"nodeSelector":{"elsewhere":null}}}}}"#;
+    cluster.typed(&format!(
+        "kubectl -n {NAMESPACE} patch daemonset/caios-agent --type merge -p '{here}'"
+    ))?;
+    wait::until("an agent is on the node", PHASE_DEADLINE, || {
+        cluster.agent().is_ok()
+    })?;
+    cluster.until_rolled_out()?;
+    until_settled(cluster)
 }
 
 /// Something in the agent's container takes memory until there is none left. The kernel ends the
@@ -132,10 +177,10 @@ pub(crate) fn rolled_out_anew(cluster: &Cluster) -> anyhow::Result<()> {
     replaced_by(cluster, &restart)
 }
 
-/// An upgrade that sets one more value, which changes the agent's Pod.
-pub(crate) fn upgraded(cluster: &Cluster, value: &str) -> anyhow::Result<()> {
+/// Installs the chart with other values, as an upgrade that changes the agent's Pod does.
+pub(crate) fn upgraded(cluster: &Cluster, values: &str) -> anyhow::Result<()> {
     let upgrade =
-        format!("helm upgrade {RELEASE} ./helm -n {NAMESPACE} --reuse-values --set {value}");
+        format!("helm upgrade {RELEASE} ./helm -n {NAMESPACE} --reuse-values --set {values}");
     replaced_by(cluster, &upgrade)
 }
 

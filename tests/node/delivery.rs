@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use shared::contract;
-use tests::cluster::{Cluster, Workload, container, pod_spec};
+use tests::cluster::{Cluster, Workload, container};
 use tests::control_plane::ISSUER;
 use tests::wait;
 
@@ -18,33 +18,24 @@ const HOST_REAPED: Duration = Duration::from_mins(3);
 const OTHER_NODE: &str = "node-elsewhere";
 
 /// Creates a Pod of `trainer` that wants this delivery.
-fn delivered<'a>(
+pub(crate) fn delivered<'a>(
     cluster: &'a Cluster,
     namespace: &str,
     delivery: &str,
     main: Value,
     further: &Value,
 ) -> anyhow::Result<Workload<'a>> {
-    let mut spec = pod_spec(&[main]);
-    if let (Some(spec), Some(further)) = (spec.as_object_mut(), further.as_object()) {
-        spec.extend(further.clone());
-    }
-    let pod = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "namespace": namespace,
-            "name": delivery,
-            "annotations": { "caios.coreweave.com/delivery": delivery },
-        },
-        "spec": spec,
-    });
-    cluster.control_plane().create(&pod)?.accepted()?;
-    cluster.existing_pod(namespace, delivery)
+    let wants = json!({ "caios.coreweave.com/delivery": delivery });
+    cluster.annotated_pod(namespace, delivery, &wants, &[main], further)
+}
+
+/// What comes back to a Pod that dials a socket and asks with a token: status line, headers and body.
+pub(crate) fn dialled(pod: &Workload<'_>, socket: &str, token: &str) -> anyhow::Result<String> {
+    pod.exec("main", &["python3", "-c", DIAL, socket, token])
 }
 
 /// The keys that a Pod gets.
-fn keys(pod: &Workload<'_>) -> anyhow::Result<String> {
+pub(crate) fn keys(pod: &Workload<'_>) -> anyhow::Result<String> {
     let (status, body) = pod.credentials(None)?;
     let key = body.pointer("/AccessKeyId").and_then(Value::as_str);
     ensure!(
@@ -141,7 +132,7 @@ pub(crate) fn a_client_that_dials_the_shared_socket_gets_the_keys_of_its_token_o
         "a container was added"
     );
     let socket = format!("{}/{}", contract::PUBLIC_DIRECTORY, contract::AGENT_SOCKET);
-    let ask = |token: &str| pod.exec("main", &["python3", "-c", DIAL, &socket, token]);
+    let ask = |token: &str| dialled(&pod, &socket, token);
     let answer = ask(&pod.token()?)?;
     ensure!(
         answer.contains(" 200 ") && answer.contains("AccessKeyId"),

@@ -5,6 +5,8 @@ use serde_json::json;
 use shared::contract;
 use tests::cluster::{Cluster, Process, container};
 
+use crate::csi::DRIVER;
+
 /// As the chart has it.
 const DIRECTORY: &str = "/run/caios-agent";
 
@@ -12,19 +14,36 @@ pub(crate) fn an_agent_holds_no_privilege(cluster: &Cluster) -> anyhow::Result<(
     let pod = cluster.agent()?.uid;
     // The worker, the supervisor and the keeper.
     for program in ["caios-agent run", "/caios-agent supervise", "/caios-keeper"] {
-        holds_no_privilege(cluster, Process::of_program(&pod, program)?).context(program)?;
+        let process = Process::of_program(&pod, program)?;
+        holds_no_privilege(cluster, process, "65532", &[DIRECTORY]).context(program)?;
     }
-    Ok(())
+    // The driver is root, which the kubelet's directories belong to.
+    let written = [
+        "pods",
+        "plugins_registry",
+        "plugins/csi.caios.coreweave.com",
+    ];
+    let written = written.map(|name| format!("/var/lib/kubelet/{name}"));
+    let driver = Process::of_program(&pod, DRIVER)?;
+    let written = written.each_ref().map(String::as_str);
+    holds_no_privilege(cluster, driver, "0", &written).context(DRIVER)
 }
 
-fn holds_no_privilege(cluster: &Cluster, agent: Process) -> anyhow::Result<()> {
+/// Checks that a process has nothing of root but the user, if that, and writes only below `written`.
+fn holds_no_privilege(
+    cluster: &Cluster,
+    agent: Process,
+    user: &str,
+    written: &[&str],
+) -> anyhow::Result<()> {
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         let held = agent.status(set);
         ensure!(held == "0000000000000000", "{set} is {held}");
     }
+    let user = [user; 4].join(" ");
     for (name, wanted) in [
-        ("Uid", "65532 65532 65532 65532"),
-        ("Gid", "65532 65532 65532 65532"),
+        ("Uid", user.as_str()),
+        ("Gid", user.as_str()),
         ("NoNewPrivs", "1"),
         // A filter: the runtime's default.
         ("Seccomp", "2"),
@@ -50,13 +69,19 @@ fn holds_no_privilege(cluster: &Cluster, agent: Process) -> anyhow::Result<()> {
     );
     // Those of the kernel are root's; the sockets' directory is its own, and the kubelet's files say
     // who may write to them.
-    let expected = [DIRECTORY, "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+    let expected = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
     let kernel = ["/proc", "/dev", "/sys"];
     let unexpected: Vec<_> = mounts
         .iter()
         .filter(|(_, options)| options.split(',').any(|option| option == "rw"))
         .map(|(at, _)| at.as_str())
-        .filter(|at| !kernel.iter().any(|kernel| at.starts_with(kernel)) && !expected.contains(at))
+        .filter(|at| {
+            !kernel
+                .iter()
+                .chain(written)
+                .any(|below| at.starts_with(below))
+        })
+        .filter(|at| !expected.contains(at))
         .collect();
     ensure!(unexpected.is_empty(), "it can write to {unexpected:?}");
     Ok(())

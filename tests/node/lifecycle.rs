@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use tests::cluster::{Cluster, NODE, PHASE_DEADLINE, Process, Workload, container, pod_spec};
 use tests::wait;
 
+use crate::held::Held;
+
 const LISTENERS: &str = "caios_agent_listeners{delivery=\"handoff\"}";
 /// How long the agent may take to notice that a Pod is gone.
 const REAPED: Duration = Duration::from_secs(30);
@@ -16,8 +18,6 @@ const REAPED: Duration = Duration::from_secs(30);
 /// Pods that are created together, and how often in a full run.
 const WAVE: u32 = 10;
 const WAVES: u32 = 50;
-/// Resident memory that may be more after many Pods than before, in kB.
-const MEMORY_KEPT: usize = 2 * 1024;
 const IDENTITIES: &str = "caios_agent_cached_identities";
 const KEPT: &str = "caios_agent_kept_identities";
 
@@ -52,36 +52,6 @@ fn enrolled(pod: &Value) -> bool {
     let phase = pod.pointer("/status/phase");
     let first = pod.pointer("/spec/initContainers/0/name");
     phase == Some(&"Running".into()) && first == Some(&"caios-enroll".into())
-}
-
-/// What a process holds.
-#[derive(Debug)]
-struct Held {
-    descriptors: usize,
-    threads: usize,
-    /// Resident, in kB.
-    memory: usize,
-}
-
-impl Held {
-    fn by(process: Process) -> Self {
-        let number = |text: String| {
-            let digits = text.split(' ').next().unwrap_or_default();
-            digits.parse().unwrap_or_default()
-        };
-        Self {
-            descriptors: process.descriptors(),
-            threads: number(process.status("Threads")),
-            memory: number(process.status("VmRSS")),
-        }
-    }
-
-    /// Whether it is no more than `before`, but for memory that an allocator keeps.
-    fn is_back_at(&self, before: &Self) -> bool {
-        self.descriptors <= before.descriptors
-            && self.threads <= before.threads
-            && self.memory <= before.memory + MEMORY_KEPT
-    }
 }
 
 /// Creates and deletes as many Pods as are created at once.

@@ -12,7 +12,10 @@
 #![expect(clippy::print_stdout, reason = "what happened is what it prints")]
 
 mod agents;
+mod csi;
+mod csi_life;
 mod delivery;
+mod held;
 mod isolation;
 mod lifecycle;
 mod survival;
@@ -54,6 +57,15 @@ const SCENARIOS: &[Scenario] = &scenarios![
     delivery::a_pod_is_served_on_the_loopback_of_either_protocol,
     delivery::a_client_that_dials_the_shared_socket_gets_the_keys_of_its_token_on_this_node,
     delivery::a_relay_serves_its_pod_and_does_not_keep_it_from_ending,
+    csi::a_pod_of_a_restricted_namespace_lists_its_buckets,
+    csi::pods_wait_for_credentials_and_their_events_say_why,
+    csi::a_volume_serves_its_own_pod_and_no_other,
+    csi::volumes_that_come_and_go_leave_nothing,
+    csi_life::pods_start_by_themselves_when_their_nodes_agent_comes,
+    csi_life::pods_start_whenever_the_driver_is_killed,
+    csi_life::sockets_outlive_kubelet_driver_and_agent,
+    csi_life::a_pod_that_is_deleted_by_force_leaves_no_volume,
+    csi_life::without_a_driver_pods_run_on_and_end_when_it_is_back,
     lifecycle::a_run_of_a_cron_job_has_credentials,
     lifecycle::a_drained_node_that_is_let_in_again_has_its_pods_back,
     isolation::a_pod_can_take_no_port_and_learns_of_no_other_pod,

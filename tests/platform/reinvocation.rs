@@ -1,27 +1,27 @@
 //! Another vendor's webhook changes Pods after ours, and the API server asks ours again.
 
-mod webhook;
+mod later;
 
 use serde_json::{Value, json};
 use shared::contract;
 use tests::control_plane::Answer;
 use tests::injector::injected;
 
-use self::webhook::{MARK, Webhook};
+use self::later::{Later, MARK};
 use crate::cases::comparable;
 use crate::warned::{SERVICE_ACCOUNT, WARNING, Warned};
 
 /// A namespace whose Pods both webhooks see.
 struct Scene {
     warned: Warned,
-    later: Webhook,
+    later: Later,
 }
 
 impl Scene {
     /// Starts both; the later one applies `patch` to every Pod once.
     fn new(patch: &[Value]) -> Self {
         let warned = Warned::new("reinvoked");
-        let later = Webhook::start(warned.cluster, &warned.namespace, patch);
+        let later = Later::start(warned.cluster, &warned.namespace, patch);
         Self { warned, later }
     }
 

@@ -28,7 +28,7 @@ pub use enter::{Entered, Place, enter};
 pub use load::{Counts, Demand, Load};
 pub use memory::{Memory, Taker};
 pub use processes::Process;
-pub use workload::{PHASE_DEADLINE, Workload, container, pod_spec};
+pub use workload::{PHASE_DEADLINE, Workload, container, pod_spec, restricted};
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

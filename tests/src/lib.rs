@@ -25,3 +25,4 @@ pub mod server;
 pub mod supervised;
 pub mod tools;
 pub mod wait;
+pub mod webhook;

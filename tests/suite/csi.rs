@@ -2,6 +2,7 @@
 //! plays the kubelet.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -224,6 +225,31 @@ fn sockets_outlive_the_agent_the_driver_and_at_last_both() {
     assert_eq!(agent.count(VOLUMES), 1);
     assert_eq!(kubelet.unpublish(&uid).unwrap(), Ok(()));
     wait::until("the volume is gone", DEADLINE, || agent.count(VOLUMES) == 0).unwrap();
+}
+
+#[test]
+fn sockets_outlive_an_upgrade_that_replaces_agent_and_driver_at_once() {
+    let node = Node::new().unwrap();
+    let mut agent = node.agent(&[]).unwrap();
+    let kubelet = Kubelet::new(&node).unwrap();
+    let mut driver = kubelet.driver().unwrap();
+    let pod = mounted(&kubelet, &node, node.pod("trainer", "train-0").unwrap());
+    // Both serve until others do, and no longer.
+    driver.ask_to_end().unwrap();
+    let admin = SocketAddr::from(([127, 0, 0, 1], 9470));
+    let mut arguments = node.agent_arguments();
+    let at = arguments.iter().position(|flag| flag == "--admin-listen");
+    arguments[at.unwrap() + 1] = admin.to_string();
+    let next = node.spawn_agent(&arguments).unwrap();
+    let next = next.with_admin(node.namespace(), admin).ready().unwrap();
+    let _next_driver = kubelet.driver().unwrap();
+    assert!(driver.ended().unwrap().success());
+    assert!(agent.terminate().unwrap().success());
+    wait::until("the next agent has the volume", DEADLINE, || {
+        next.count(VOLUMES) == 1
+    })
+    .unwrap();
+    enrolled(&pod);
 }
 
 #[test]

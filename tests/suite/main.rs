@@ -14,6 +14,7 @@ mod handover;
 mod outage;
 mod prepare;
 mod proxy;
+mod registration;
 mod relay;
 mod secrets;
 mod shutdown;

@@ -1,9 +1,10 @@
-//! What the driver answers the kubelet. Its log has method, Pod and outcome alone: requests hold
-//! tokens.
+//! What the driver answers the kubelet. Its log has method, Pod, outcome and time alone: requests
+//! hold tokens.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::Settings;
@@ -72,9 +73,9 @@ impl Driver {
     pub(super) async fn publish(&self, request: PublishRequest) -> Result<(), Status> {
         let plan = decide::publish(request, &self.pods, self.wait);
         let plan = plan.map_err(|why| refused("NodePublishVolume", &why))?;
-        let place = plan.place.clone();
+        let (place, started) = (plan.place.clone(), Instant::now());
         let done = self.place(plan).await;
-        log("NodePublishVolume", &place, &done);
+        log("NodePublishVolume", &place, &done, started);
         done
     }
 
@@ -117,8 +118,9 @@ impl Driver {
         } = request;
         let place = decide::unpublish(volume_id, target_path, &self.pods);
         let place = place.map_err(|why| refused("NodeUnpublishVolume", &why))?;
+        let started = Instant::now();
         let done = self.remove(volume_id, &place);
-        log("NodeUnpublishVolume", &place, &done);
+        log("NodeUnpublishVolume", &place, &done, started);
         done
     }
 
@@ -131,13 +133,14 @@ impl Driver {
     }
 }
 
-fn log(method: &'static str, place: &Place, done: &Result<(), Status>) {
+fn log(method: &'static str, place: &Place, done: &Result<(), Status>, started: Instant) {
     let pod_uid = &place.pod;
+    let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
     match done {
-        Ok(()) => tracing::debug!(method, pod_uid, outcome = "done"),
+        Ok(()) => tracing::debug!(method, pod_uid, outcome = "done", elapsed_ms),
         Err(status) => {
             let (outcome, reason) = (status.code(), status.message());
-            tracing::warn!(method, pod_uid, ?outcome, ?reason);
+            tracing::warn!(method, pod_uid, ?outcome, ?reason, elapsed_ms);
         }
     }
 }

@@ -11,6 +11,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use shared::serve::Accept as _;
+use tokio::io::duplex;
+use tokio::join;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -18,6 +20,7 @@ use tonic::body::Body;
 use tonic::server::{Grpc, UnaryService};
 use tonic_prost::ProstCodec;
 
+use super::authority;
 use super::driver::Driver;
 use super::message::Empty;
 use crate::published::PublishedSocket;
@@ -27,9 +30,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Calls of one connection at once. The kubelet makes a connection for each.
 const MAX_CALLS: u32 = 64;
 
+/// What is on its way between a connection and the server, in each direction.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// What the clients of a socket name as authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// A host.
+    Host,
+    /// The path of the socket, which is no authority.
+    Path,
+}
+
 /// Answers whoever connects, until `stop`. Never ends by itself.
 pub(super) async fn serve(
     mut socket: PublishedSocket,
+    names: Names,
     driver: Arc<Driver>,
     stop: CancellationToken,
 ) {
@@ -53,7 +69,21 @@ pub(super) async fn serve(
         });
         let mut server = http2::Builder::new(TokioExecutor::new());
         server.max_concurrent_streams(MAX_CALLS);
-        let answered = server.serve_connection(TokioIo::new(connection), answer);
+        let answered = async move {
+            match names {
+                Names::Host => {
+                    server
+                        .serve_connection(TokioIo::new(connection), answer)
+                        .await
+                }
+                Names::Path => {
+                    let (near, far) = duplex(BUFFER_BYTES);
+                    let answered = server.serve_connection(TokioIo::new(near), answer);
+                    // Each ends with the other.
+                    join!(answered, authority::carry(connection, far)).0
+                }
+            }
+        };
         let stop = stop.clone();
         tokio::spawn(async move {
             let ended = stop.run_until_cancelled(answered).await;

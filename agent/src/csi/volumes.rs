@@ -46,7 +46,8 @@ pub(super) struct Volumes {
     pods: PathBuf,
     state: Mutex<State>,
     orders: mpsc::Sender<Order>,
-    linked: watch::Sender<bool>,
+    /// Which file the socket of the agent is that is linked and has all that is held here.
+    linked: watch::Sender<Option<(u64, u64)>>,
 }
 
 #[derive(Default)]
@@ -79,7 +80,7 @@ impl Volumes {
             pods,
             state: Mutex::default(),
             orders,
-            linked: watch::Sender::new(false),
+            linked: watch::Sender::new(None),
         };
         (Arc::new(volumes), received)
     }
@@ -103,12 +104,18 @@ impl Volumes {
     /// Waits until the agent is linked.
     pub(super) async fn linked(&self) -> Result<(), Status> {
         let mut linked = self.linked.subscribe();
-        match timeout(LINK_TIMEOUT, linked.wait_for(|linked| *linked)).await {
+        match timeout(LINK_TIMEOUT, linked.wait_for(Option::is_some)).await {
             Ok(Ok(_)) => Ok(()),
             _ => Err(Status::unavailable(
                 "this node's CAIOS agent does not answer: see whether its Pod is ready",
             )),
         }
+    }
+
+    /// Whether the agent that is found at `path` now has all that is held here.
+    pub(super) fn handed_over(&self, path: &Path) -> bool {
+        let linked = *self.linked.borrow();
+        linked.is_some() && linked == file(path).ok()
     }
 
     /// Whether the volume is published there and its sockets are alive.
@@ -189,7 +196,7 @@ impl Volumes {
         let linked = async {
             loop {
                 let ended = self.talk(&path, &mut orders).await;
-                let was_linked = self.linked.send_replace(false);
+                let was_linked = self.linked.send_replace(None).is_some();
                 self.lock().asked.clear();
                 if let Err(error) = ended
                     && (was_linked || !told)
@@ -215,7 +222,7 @@ impl Volumes {
         for Order(message, sockets) in self.unknown_to(&known) {
             line.send(&message, &sockets).await?;
         }
-        self.linked.send_replace(true);
+        self.linked.send_replace(Some(file));
         tracing::info!(volumes = self.lock().held.len(), "linked to the agent");
         let (mut looks, mut sweeps) = (interval(LOOK_INTERVAL), interval(SWEEP_INTERVAL));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -60,8 +60,8 @@ impl Memo {
     }
 
     /// The proof, if it holds at `now` and was checked with the key set of this `generation`.
-    pub(super) fn get(&self, token: &str, now: Timestamp, generation: u64) -> Option<Arc<Proof>> {
-        let proof = self.0.get(&Shown(token.as_bytes()))?;
+    pub(super) fn get(&self, token: &[u8], now: Timestamp, generation: u64) -> Option<Arc<Proof>> {
+        let proof = self.0.get(&Shown(token))?;
         (proof.generation == generation && proof.is_valid_at(now)).then_some(proof)
     }
 

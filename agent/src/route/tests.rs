@@ -34,7 +34,7 @@ impl Authority for Scripted {
 fn route(answer: Result<(Credentials, Outcome), Error>) -> Route<Scripted> {
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let asked = Mutex::new(Vec::new());
-    Route::new(Arc::new(Scripted { answer, asked }), metrics)
+    Route::new(Arc::new(Scripted { answer, asked }), metrics, None)
 }
 
 fn hit() -> (Credentials, Outcome) {
@@ -67,10 +67,10 @@ async fn the_raw_header_and_the_listener_are_passed_on_and_a_query_is_ignored() 
     assert_eq!(response.headers()["content-type"], "application/json");
     assert_eq!(response.headers()["cache-control"], "no-store");
     assert!(body(response).await.contains("\"AccessKeyId\":\"CWID\""));
-    let asked = route.authority.asked.lock().unwrap();
+    let asked = route.0.authority.asked.lock().unwrap();
     assert_eq!(*asked, [(Some(b"tok\xffen".to_vec()), Some(pod))]);
-    assert_eq!(route.metrics.requests.of(Outcome::Hit).get(), 1);
-    let timed = route.metrics.request_duration.of(Outcome::Hit);
+    assert_eq!(route.0.metrics.requests.of(Outcome::Hit).get(), 1);
+    let timed = route.0.metrics.request_duration.of(Outcome::Hit);
     assert_eq!(timed.get_sample_count(), 1);
 }
 
@@ -86,7 +86,7 @@ async fn a_request_without_a_token_is_for_the_authority_to_judge() {
             r#""Code":"Unauthenticated","Message":"no token"}"#
         )
     );
-    assert_eq!(*route.authority.asked.lock().unwrap(), [(None, None)]);
+    assert_eq!(*route.0.authority.asked.lock().unwrap(), [(None, None)]);
 }
 
 #[tokio::test]
@@ -96,8 +96,8 @@ async fn two_tokens_are_refused_unseen() {
         .answer(get(CREDENTIALS_PATH, &[b"one", b"two"]), None)
         .await;
     assert_eq!(response.status(), 400);
-    assert!(route.authority.asked.lock().unwrap().is_empty());
-    assert_eq!(route.metrics.requests.of(Outcome::Malformed).get(), 1);
+    assert!(route.0.authority.asked.lock().unwrap().is_empty());
+    assert_eq!(route.0.metrics.requests.of(Outcome::Malformed).get(), 1);
 }
 
 #[tokio::test]
@@ -124,8 +124,8 @@ async fn other_paths_and_methods_never_reach_the_authority() {
     let response = route.answer(put, None).await;
     assert_eq!(response.status(), 405);
     assert_eq!(response.headers()["allow"], "GET, HEAD");
-    assert!(route.authority.asked.lock().unwrap().is_empty());
-    assert_eq!(route.metrics.requests.of(Outcome::Malformed).get(), 5);
+    assert!(route.0.authority.asked.lock().unwrap().is_empty());
+    assert_eq!(route.0.metrics.requests.of(Outcome::Malformed).get(), 5);
 }
 
 #[tokio::test]
@@ -135,5 +135,5 @@ async fn a_pod_that_is_refused_forever_cannot_flood_the_log() {
         let response = route.answer(get(CREDENTIALS_PATH, &[b"t"]), None).await;
         assert_eq!(response.status(), 403);
     }
-    assert!(route.metrics.suppressed_log_lines.get() >= 30);
+    assert!(route.0.metrics.suppressed_log_lines.get() >= 30);
 }

@@ -165,7 +165,10 @@ impl Cluster {
                 .collect();
             let volumes =
                 json!({ "volumes": [{ "name": "clients", "configMap": { "name": "clients" } }] });
-            let pod = self.create_pod(namespace, &name, &containers, &volumes)?;
+            // Half of them reach their agent in each of the two ways.
+            let way = if number % 2 == 0 { "hostPath" } else { "csi" };
+            let asks = json!({ "caios.coreweave.com/volume": way });
+            let pod = self.annotated_pod(namespace, &name, &asks, &containers, &volumes)?;
             let group = format!("/var/log/pods/{namespace}_{name}_{}", pod.uid);
             for (kind, _) in clients {
                 let what = kind.name();

@@ -15,6 +15,8 @@ const IMAGE: &str = "localhost/caios-credential-agent";
 const REGION: &str = "us-east-04a";
 /// Less than the default, which many Pods on a small machine have no place for together.
 const ENROLL_CPU: &str = "20m";
+/// With a line for each call of the kubelet. Helm takes a comma for the next value.
+const LOG: &str = r"info\,agent::csi=debug";
 /// How long a rollout may take, in the form that kubectl wants.
 const ROLLED_OUT: &str = "120s";
 
@@ -40,7 +42,8 @@ impl Cluster {
              helm install {RELEASE} ./helm -n {NAMESPACE} --create-namespace \\
                  --set config.orgID=$ORG_ID --set config.region=$REGION \\
                  --set image.repository=$IMAGE --set caBundle.configMap=coreweave-ca \\
-                 --set injector.enroll.cpu={ENROLL_CPU}"
+                 --set injector.enroll.cpu={ENROLL_CPU} \\
+                 --set csi.enabled=true --set-string 'config.log={LOG}'"
         ))?;
         self.until_rolled_out()?;
         *notes = Some(printed.clone());
@@ -80,7 +83,10 @@ impl Cluster {
     /// # Errors
     /// When it does not in time.
     pub fn until_injected(&self, namespace: &str, service_account: &str) -> anyhow::Result<()> {
-        let mut spec = workload::pod_spec(&[workload::container("main", &["true"])]);
+        let mut spec = workload::restricted(&workload::pod_spec(&[workload::container(
+            "main",
+            &["true"],
+        )]));
         if let Some(name) = spec.get_mut("serviceAccountName") {
             *name = service_account.into();
         }

@@ -62,6 +62,21 @@ impl Cluster {
         containers: &[Value],
         further: &Value,
     ) -> anyhow::Result<Workload<'_>> {
+        self.annotated_pod(namespace, name, &json!({}), containers, further)
+    }
+
+    /// As [`create_pod`](Self::create_pod), with these annotations.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn annotated_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        annotations: &Value,
+        containers: &[Value],
+        further: &Value,
+    ) -> anyhow::Result<Workload<'_>> {
         let mut spec = pod_spec(containers);
         if let (Some(spec), Some(further)) = (spec.as_object_mut(), further.as_object()) {
             spec.extend(further.clone());
@@ -69,7 +84,7 @@ impl Cluster {
         let created = self.control_plane().create(&json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": { "namespace": namespace, "name": name },
+            "metadata": { "namespace": namespace, "name": name, "annotations": annotations },
             "spec": spec,
         }))?;
         let created = created.accepted()?;
@@ -140,6 +155,30 @@ pub fn pod_spec(containers: &[Value]) -> Value {
         "terminationGracePeriodSeconds": 1,
         "containers": containers,
     })
+}
+
+/// The same spec as the Pod Security level `restricted` wants it: a user without any right.
+pub fn restricted(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    let confined =
+        json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
+    let containers = spec
+        .pointer_mut("/containers")
+        .and_then(Value::as_array_mut);
+    for container in containers.into_iter().flatten() {
+        if let Some(container) = container.as_object_mut() {
+            container.insert("securityContext".to_owned(), confined.clone());
+        }
+    }
+    let user = json!({
+        "runAsNonRoot": true,
+        "runAsUser": 1000,
+        "seccompProfile": { "type": "RuntimeDefault" },
+    });
+    if let Some(spec) = spec.as_object_mut() {
+        spec.insert("securityContext".to_owned(), user);
+    }
+    spec
 }
 
 impl Workload<'_> {
@@ -251,6 +290,44 @@ impl Workload<'_> {
     pub fn token(&self) -> anyhow::Result<String> {
         let read = "cat $AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
         self.exec("main", &["sh", "-c", read])
+    }
+
+    /// What its Events say, each with its reason in front.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn events(&self) -> anyhow::Result<Vec<String>> {
+        let selector = format!("fieldSelector=involvedObject.uid%3D{}", self.uid);
+        let path = format!("/api/v1/namespaces/{}/events?{selector}", self.namespace);
+        let list = self.cluster.control_plane().get(&path)?.accepted()?.body;
+        let events = list.pointer("/items").and_then(Value::as_array);
+        let said = events.into_iter().flatten().map(|event| {
+            let text = |name: &str| event.pointer(name).and_then(Value::as_str);
+            let (reason, message) = (text("/reason"), text("/message"));
+            format!(
+                "{}: {}",
+                reason.unwrap_or_default(),
+                message.unwrap_or_default()
+            )
+        });
+        Ok(said.collect())
+    }
+
+    /// Waits until one of its Events has all of these words; what that says.
+    ///
+    /// # Errors
+    /// When none has in time; the error shows what there is.
+    pub fn until_event(&self, words: &[&str]) -> anyhow::Result<String> {
+        let (mut seen, mut found) = (Vec::new(), None);
+        let what = format!("an Event of the Pod {} has the words {words:?}", self.name);
+        let waited = wait::until(&what, PHASE_DEADLINE, || {
+            seen = self.events().unwrap_or_default();
+            let has = |event: &&String| words.iter().all(|word| event.contains(word));
+            found = seen.iter().find(has).cloned();
+            found.is_some()
+        });
+        waited.with_context(|| format!("its Events: {seen:#?}"))?;
+        found.context("it was found")
     }
 
     /// How often a container was started anew.
