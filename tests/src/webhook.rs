@@ -172,11 +172,17 @@ impl Service {
             return unreadable();
         };
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let mut response = json!({ "uid": review["request"]["uid"], "allowed": true });
-        if let Some(operations) = (self.change)(&review["request"]["object"]) {
-            response["patchType"] = json!("JSONPatch");
-            response["patch"] = json!(STANDARD.encode(operations.to_string()));
-        }
+        let request = |member| review.pointer(&format!("/request/{member}"));
+        let object = request("object").cloned().unwrap_or_default();
+        let response = match (self.change)(&object) {
+            None => json!({ "uid": request("uid"), "allowed": true }),
+            Some(operations) => json!({
+                "uid": request("uid"),
+                "allowed": true,
+                "patchType": "JSONPatch",
+                "patch": STANDARD.encode(operations.to_string()),
+            }),
+        };
         let answer = json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response,
         });

@@ -19,9 +19,9 @@ impl Later {
     /// Starts one that applies the operations of `patch` to every Pod of `namespace` once.
     pub(super) fn start(cluster: &'static ControlPlane, namespace: &str, patch: &[Value]) -> Self {
         let seen = Arc::<Mutex<Vec<Value>>>::default();
-        let (sees, patch) = (Arc::clone(&seen), patch.to_vec());
+        let (pods, patch) = (Arc::clone(&seen), patch.to_vec());
         let webhook = Webhook::start(cluster, namespace, move |pod| {
-            sees.lock().unwrap().push(pod.clone());
+            pods.lock().unwrap().push(pod.clone());
             Some(operations(pod, &patch))
         });
         Self {
