@@ -6,7 +6,7 @@
 //!
 //! | variable | what it does |
 //! | --- | --- |
-//! | `NODE_SURVIVE=full` | full counts, and outages of three minutes |
+//! | `NODE_SURVIVE=full` | full counts, and outages of minutes |
 //! | `ROWS=OOM,etcd` | only rows whose name has one of these in it |
 //! | `SEED=17` | repeats the random events of the run that printed this number |
 //! | `SOAK=2h` | random events alone, for so long |
@@ -47,6 +47,7 @@ pub(crate) fn no_request_fails_whatever_is_restarted_or_away(
     let demand = Demand {
         pods: 20,
         with_sessions: 3,
+        with_others: true,
         raw_interval: Duration::from_millis(if full() { 20 } else { 100 }),
         session_interval: Duration::from_millis(500),
     };

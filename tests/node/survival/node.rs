@@ -1,5 +1,7 @@
 //! What happens to the node and its control plane.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, NODE, PHASE_DEADLINE};
@@ -14,7 +16,7 @@ const WRITTEN: u32 = 200;
 
 pub(super) fn api_server_away(scene: &Scene<'_>) -> anyhow::Result<()> {
     scene.cluster.control_plane().stop_api_server();
-    Scene::wait_away()?;
+    Scene::wait_away(Duration::from_mins(3))?;
     scene.cluster.control_plane().start_api_server()?;
     scene.pod_with_credentials()
 }

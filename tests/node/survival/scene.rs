@@ -7,7 +7,8 @@ use tests::cluster::Cluster;
 use tests::wait;
 use tokio::time::Instant;
 
-use super::full;
+/// How long something is away in a short run.
+const BRIEFLY: Duration = Duration::from_secs(10);
 
 /// Where an event happens, and which one it is.
 #[derive(Clone, Copy)]
@@ -20,17 +21,12 @@ pub(super) struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// How long something is away.
-    pub(super) fn away() -> Duration {
-        Duration::from_secs(if full() { 180 } else { 10 })
-    }
-
-    /// Waits for as long as something is to be away.
-    pub(super) fn wait_away() -> anyhow::Result<()> {
+    /// Waits for as long as something is to be away: `full` of a full run, otherwise some seconds.
+    pub(super) fn wait_away(full: Duration) -> anyhow::Result<()> {
+        let away = if super::full() { full } else { BRIEFLY };
         let started = Instant::now();
-        let deadline = Self::away() + Duration::from_secs(5);
-        wait::until("the time is over", deadline, || {
-            started.elapsed() >= Self::away()
+        wait::until("the time is over", away + BRIEFLY, || {
+            started.elapsed() >= away
         })
     }
 

@@ -12,12 +12,13 @@ use crate::agents;
 
 /// Renewals that have failed, so that the key went on.
 const KEPT: &str = "caios_agent_renewals_total{outcome=\"kept\"}";
-/// The shortest life of keys whose renewal is missed: half of it is left when it is.
-const SHORT: Duration = Duration::from_secs(40);
+/// How long keys live whose renewal is missed: half of it is left when it is.
+const LIFETIME: Duration = Duration::from_secs(40);
 
 pub(super) fn down(scene: &Scene<'_>) -> anyhow::Result<()> {
     scene.cluster.coreweave().stop_api();
-    let result = Scene::wait_away().and_then(|()| scene.pod_with_credentials());
+    let minute = Duration::from_mins(1);
+    let result = Scene::wait_away(minute).and_then(|()| scene.pod_with_credentials());
     scene.cluster.coreweave().start_api()?;
     result
 }
@@ -40,20 +41,19 @@ pub(super) fn down_over_a_renewal(scene: &Scene<'_>) -> anyhow::Result<()> {
         identity: Some(CoreWeave::subject(&namespace)),
         ..Scope::default()
     };
-    let lifetime = SHORT.max(2 * Scene::away());
     let standin = coreweave.standin();
-    standin.behave(identity.clone(), Behaviour::Lifetime(lifetime));
+    standin.behave(identity.clone(), Behaviour::Lifetime(LIFETIME));
     cluster.until_injected(&namespace, "trainer")?;
     let kept = cluster.agent_metric(KEPT)?;
     let load = cluster.load(&namespace, Demand::few(2))?;
     coreweave.stop_api();
     let counts = load.during(|| {
-        let missed = wait::until("a renewal has failed", lifetime, || {
+        let missed = wait::until("a renewal has failed", LIFETIME, || {
             cluster.agent_metric(KEPT).is_ok_and(|now| now > kept)
         });
         coreweave.start_api()?;
         missed?;
-        wait::until("the clients have another key", lifetime, || {
+        wait::until("the clients have another key", LIFETIME, || {
             load.counts().is_ok_and(|counts| counts.keys.len() == 2)
         })
     });

@@ -12,8 +12,19 @@ use serde_json::{Value, json};
 use super::{Cluster, PHASE_DEADLINE, Workload, workload};
 use crate::wait;
 
-/// How the raw clients and boto3 are called among the containers.
-const CLIENTS: [&str; 2] = ["raw", "sessions"];
+/// Each has a container of its name in the Pods that have such a client.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// No SDK, no retry.
+    Raw,
+    /// boto3, a new session each time.
+    Sessions,
+    /// The SDK for Go v2, a new configuration each time.
+    Go,
+    /// The SDK for Java v2, a new client each time.
+    Java,
+}
+
 const SCRIPTS: [(&str, &str); 3] = [
     ("counts.py", include_str!("../../node/clients/counts.py")),
     ("raw.py", include_str!("../../node/clients/raw.py")),
@@ -32,9 +43,12 @@ pub struct Demand {
     pub pods: u32,
     /// How many of them have a boto3 client too, in a second container.
     pub with_sessions: u32,
+    /// Whether two more of them have a client of the SDKs for Go and Java, which forgive no refused
+    /// connection.
+    pub with_others: bool,
     /// Time between two requests of a raw client.
     pub raw_interval: Duration,
-    /// Time between two sessions of boto3.
+    /// Time between two sessions of boto3, and as many of the others.
     pub session_interval: Duration,
 }
 
@@ -44,8 +58,52 @@ impl Demand {
         Self {
             pods,
             with_sessions: 0,
+            with_others: false,
             raw_interval: Duration::from_millis(100),
             session_interval: Duration::ZERO,
+        }
+    }
+
+    /// What runs in the Pod of this number.
+    fn clients(&self, number: u32) -> Vec<(Kind, Duration)> {
+        let mut clients = vec![(Kind::Raw, self.raw_interval)];
+        let further = match number.checked_sub(self.with_sessions) {
+            None => Some(Kind::Sessions),
+            Some(0) if self.with_others => Some(Kind::Go),
+            Some(1) if self.with_others => Some(Kind::Java),
+            Some(_) => None,
+        };
+        clients.extend(further.map(|kind| (kind, self.session_interval)));
+        clients
+    }
+}
+
+impl Kind {
+    /// What its container is called.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Sessions => "sessions",
+            Self::Go => "go",
+            Self::Java => "java",
+        }
+    }
+
+    const fn command(self) -> &'static [&'static str] {
+        match self {
+            Self::Raw => &["python3", "/clients/raw.py"],
+            Self::Sessions => &["python3", "/clients/sessions.py"],
+            Self::Go => &["/opt/go/load"],
+            // The first tier of the compiler and one collector thread: few cores, many clients.
+            Self::Java => &[
+                "/opt/java/runtime/bin/java",
+                "-XX:TieredStopAtLevel=1",
+                "-XX:+UseSerialGC",
+                "-Xmx128m",
+                "-cp",
+                "/opt/java/lib/*",
+                "Load",
+            ],
         }
     }
 }
@@ -100,10 +158,11 @@ impl Cluster {
         };
         for number in 0..demand.pods {
             let name = format!("load-{number}");
-            let mut containers = vec![client("raw", demand.raw_interval)];
-            if number < demand.with_sessions {
-                containers.push(client("sessions", demand.session_interval));
-            }
+            let clients = demand.clients(number);
+            let containers: Vec<_> = clients
+                .iter()
+                .map(|&(kind, each)| client(kind, each))
+                .collect();
             let volumes =
                 json!({ "volumes": [{ "name": "clients", "configMap": { "name": "clients" } }] });
             // Half of them reach their agent in each of the two ways.
@@ -111,7 +170,8 @@ impl Cluster {
             let asks = json!({ "caios.coreweave.com/volume": way });
             let pod = self.annotated_pod(namespace, &name, &asks, &containers, &volumes)?;
             let group = format!("/var/log/pods/{namespace}_{name}_{}", pod.uid);
-            for what in CLIENTS.iter().take(containers.len()) {
+            for (kind, _) in clients {
+                let what = kind.name();
                 let directory = Path::new(&group).join(what);
                 load.clients.push(Client {
                     pod: name.clone(),
@@ -127,8 +187,8 @@ impl Cluster {
 }
 
 /// A client's container. It starts anew where it ends.
-fn client(what: &str, interval: Duration) -> Value {
-    let mut client = workload::container(what, &["python3", &format!("/clients/{what}.py")]);
+fn client(kind: Kind, interval: Duration) -> Value {
+    let mut client = workload::container(kind.name(), kind.command());
     let more = json!({
         "env": [
             { "name": "LOAD_INTERVAL_MS", "value": interval.as_millis().to_string() },

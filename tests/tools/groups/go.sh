@@ -14,7 +14,7 @@ fill_go() {
     go=$(go_program)
     mkdir "$1/bin"
     (cd "$clients/go" && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 \
-        "$go" build -trimpath -buildvcs=false -o "$1/bin/" ./sdkv2 ./minio)
+        "$go" build -trimpath -buildvcs=false -o "$1/bin/" ./sdkv2 ./minio ./load)
     "$go" version >"$1/toolchain"
 }
 

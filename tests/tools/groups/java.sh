@@ -4,7 +4,7 @@
 fetch_java() {
     need javac default-jdk-headless
     need mvn maven
-    provide java "$(javac -version)" fill_java "$clients/java/pom.xml" "$clients/java/src/main/java/Client.java"
+    provide java "$(javac -version)" fill_java "$clients/java/pom.xml" "$clients/java/src/main/java/"*.java
 }
 
 fill_java() {

@@ -1,5 +1,6 @@
-# Images for the Pods of a node, as archives: the sandbox's pause, and a workload with a shell, Python, boto3 and the
-# AWS CLI. Made of what the machine and the group `python` have: no registry is asked.
+# Images for the Pods of a node, as archives: the sandbox's pause, and a workload with a shell, Python, boto3, the AWS
+# CLI, and load clients of the SDKs for Go and Java. Made of what the machine and the groups `python`, `go` and `java`
+# have: no registry is asked.
 # shellcheck shell=bash disable=SC2154
 
 fetch_workload() {
@@ -7,7 +8,12 @@ fetch_workload() {
     fetch_base
     fetch_buildah
     fetch_python
-    provide workload "$("$tools/boto3/bin/python" -VV) $(readlink -f "$tools/aws" "$tools/boto3")" fill_workload \
+    fetch_go
+    fetch_java
+    need jlink default-jdk-headless
+    local parts
+    parts=$(readlink -f "$tools"/{aws,boto3,go,java})
+    provide workload "$("$tools/boto3/bin/python" -VV) $parts" fill_workload \
         "$here/debian.sh" "$here/runtime/pause.c" "$here/runtime/workload.sh"
 }
 

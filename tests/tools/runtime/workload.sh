@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # workload.sh TOOLS BUSYBOX ROOT: fills ROOT with what the workload's image has. Python is the one that the virtual
-# environments under TOOLS were made with, and the libraries it is linked against.
+# environments under TOOLS were made with, Java the machine's; both with the libraries they are linked against.
 set -euo pipefail
 
 tools=$1 busybox=$2 root=$3
@@ -35,10 +35,18 @@ cat >"$root/usr/bin/aws" <<'AWS'
 PYTHONPATH=/opt/aws exec python3 -m awscli "$@"
 AWS
 
+install -D -m 755 "$tools/go/bin/load" "$root/opt/go/load"
+mkdir "$root/opt/java"
+# What the SDK asks for, and the curves of TLS.
+modules=java.base,java.logging,java.management,java.naming,java.security.jgss,java.sql,java.xml,jdk.crypto.ec,jdk.net,jdk.unsupported
+jlink --strip-debug --no-header-files --no-man-pages --add-modules "$modules" --output "$root/opt/java/runtime"
+cp -r "$tools/java/lib" "$root/opt/java/lib"
+
 # Libraries go where the loader looks by default, whatever place they come from.
 mkdir -p "$root/lib/x86_64-linux-gnu"
-find "$root/usr/bin/$version" "$root/usr/lib/$version" \( -name '*.so' -o -name "$version" \) -type f -print0 |
-    xargs -0 ldd 2>/dev/null | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\/.*ld-/ { print $1 }' | sort -u |
+find "$root/usr/bin/$version" "$root/usr/lib/$version" "$root/opt/java/runtime" \
+    \( -name '*.so' -o -name "$version" -o -name java \) -type f -print0 |
+    xargs -0 ldd 2>/dev/null | grep -v "$root" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\/.*ld-/ { print $1 }' | sort -u |
     while read -r file; do
         case $file in
             */ld-*) install -m 755 "$(readlink -f "$file")" "$root/lib64/$(basename "$file")" ;;

@@ -38,7 +38,7 @@ public final class Client {
     }
 
     /** A JSON string; control characters, which exception messages hold, become blanks. */
-    private static String quoted(String text) {
+    static String quoted(String text) {
         return '"' + text.replace("\\", "\\\\").replace("\"", "\\\"").replaceAll("\\p{Cntrl}", " ") + '"';
     }
 }
