@@ -60,14 +60,14 @@ pub(crate) fn no_request_fails_whatever_is_restarted_or_away(
         }
     }
     random::run(&mut table, soak)?;
-    let mut failed = table.end();
+    let failed = table.end();
     ensure!(failed.is_empty(), "{failed:#?}");
     one_exchange_for_all(cluster, &load, &namespace)?;
     load.end()?;
+    // Its listeners are the only ones that are lost: no other clients may be there.
     if soak.is_none() && is_chosen(loss::NAME) {
-        failed.extend(loss::run(cluster).err());
+        loss::run(cluster)?;
     }
-    ensure!(failed.is_empty(), "{failed:#?}");
     Ok(())
 }
 
