@@ -59,8 +59,10 @@ fn once(cluster: &Cluster) -> anyhow::Result<()> {
     until(cluster, WITHOUT_LISTENER, 0)?;
     load.counts()?.ensure_failed_at_most(0)?;
     let exchanges = cluster.coreweave().exchanges(&namespace);
+    // The kubelet brings the token of a Pod with a CSI volume to the agent again, which may exchange it
+    // and forget the key with that Pod's end, before the next Pods come.
     ensure!(
-        exchanges == 2,
+        (2..=3).contains(&exchanges),
         "{exchanges} exchanges of an identity whose key was lost once"
     );
     load.end()
