@@ -102,8 +102,8 @@ impl App {
             broker = broker.telling(told);
         }
         let broker = Arc::new(broker);
-        let (asked, notes) = (Arc::clone(&broker), Arc::clone(&ledger));
-        let route = Route::new(asked, metrics.clone(), Some(notes));
+        let asked = Arc::clone(&broker);
+        let route = Route::new(asked, metrics.clone(), Some(Arc::clone(&ledger)));
         let limits = limits(&config.serve);
         let max_connections = affordable(config.serve.max_connections, descriptors);
         let connections = Connections::new(max_connections, metrics.serving());
@@ -119,15 +119,9 @@ impl App {
             connections: connections.clone(),
             ledger: Arc::clone(&ledger),
         };
-        let settings = config.enrolment.clone();
-        let intake = Intake::new(
-            settings,
-            pods,
-            clock.clone(),
-            metrics.clone(),
-            Arc::clone(&registry),
-        )
-        .context("failed to look at the agent's own network namespace")?;
+        let (settings, enrolled) = (config.enrolment.clone(), Arc::clone(&registry));
+        let intake = Intake::new(settings, pods, clock.clone(), metrics.clone(), enrolled)
+            .context("failed to look at the agent's own network namespace")?;
         let mounted = Mounted {
             broker: Arc::clone(&broker),
             intake: intake.clone(),
@@ -233,20 +227,12 @@ impl App {
         {
             tracing::warn!("starting without what the keeper holds: it does not answer");
         }
-        let door = bound(&self.config.enrolment.socket, self.intake.open())?;
-        let intake = self.intake.clone();
-        let enrolment = self.intake.run(door, None, stop.clone());
-        serving.spawn("the enrolment socket", enrolment);
-        let path = &self.config.csi_socket;
-        let door = bound(path, volumes::open(path))?;
-        let volumes = self.volumes.run(door, stop.clone());
-        serving.spawn("the socket of the CSI driver", volumes);
-        if let Some(unserved) = self.unserved {
-            let path = &self.config.reattach_socket;
-            let door = bound(path, lost::open(path))?;
-            let reattached = lost::run(door, unserved, intake, stop.clone());
-            serving.spawn("the socket for lost listeners", reattached);
-        }
+        let doors = Doors {
+            intake: self.intake,
+            volumes: self.volumes,
+            unserved: self.unserved,
+        };
+        doors.open(&self.config, &mut serving, &stop)?;
         let route = self.route;
         let answer = move |request| {
             let route = route.clone();
@@ -332,6 +318,45 @@ impl App {
             reap::run(&registry, interval, gone, stop).await;
         });
         background
+    }
+}
+
+/// What others hand descriptors to.
+struct Doors {
+    intake: Intake<Pods<CoreWeave>>,
+    volumes: Arc<Volumes<Mounted<CoreWeave>>>,
+    unserved: Option<Arc<Unserved>>,
+}
+
+impl Doors {
+    /// Publishes the sockets, and serves on them until `stop`.
+    fn open(
+        self,
+        config: &Config,
+        serving: &mut Parts,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let Self {
+            intake,
+            volumes,
+            unserved,
+        } = self;
+        let door = bound(&config.enrolment.socket, intake.open())?;
+        let enrolment = intake.clone().run(door, None, stop.clone());
+        serving.spawn("the enrolment socket", enrolment);
+        let path = &config.csi_socket;
+        let door = bound(path, volumes::open(path))?;
+        serving.spawn(
+            "the socket of the CSI driver",
+            volumes.run(door, stop.clone()),
+        );
+        if let Some(unserved) = unserved {
+            let path = &config.reattach_socket;
+            let door = bound(path, lost::open(path))?;
+            let brought = lost::run(door, unserved, intake, stop.clone());
+            serving.spawn("the socket for lost listeners", brought);
+        }
+        Ok(())
     }
 }
 

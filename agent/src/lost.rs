@@ -64,7 +64,7 @@ async fn talk<E: Enroller>(
         let packet = packets.receive(MAX_PACKET_BYTES).await?;
         let answer = match Message::decode(&packet.bytes) {
             Some(Message::Ask) => Message::Lost(wanted(unserved.lost())),
-            Some(Message::Found(uid)) => take(&uid, packet.descriptors, unserved, intake).await,
+            Some(Message::Found(uid)) => take(&uid, packet.descriptors, unserved, intake),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
         packets.send(&answer.encode(), &[]).await?;
@@ -80,7 +80,7 @@ fn wanted(lost: Vec<LostPod>) -> Vec<Wanted> {
     wanted.collect()
 }
 
-async fn take<E: Enroller>(
+fn take<E: Enroller>(
     uid: &str,
     listeners: Vec<OwnedFd>,
     unserved: &Unserved,

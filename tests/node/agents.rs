@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use tests::chart::{NAMESPACE, RELEASE};
 use tests::cluster::{Cluster, PHASE_DEADLINE, Process};
 use tests::wait;
@@ -200,4 +200,19 @@ pub(crate) fn upgraded_and_rolled_back(cluster: &Cluster, number: u32) -> anyhow
     let panics = cluster.agent_metric("caios_agent_panics_total")?;
     ensure!(panics < 1.0, "{panics} panics");
     Ok(())
+}
+
+/// Waits until the agent serves listeners of so many Pods.
+pub(crate) fn until_listeners(cluster: &Cluster, pods: u32) -> anyhow::Result<()> {
+    until_counted(cluster, "caios_agent_listeners{delivery=\"handoff\"}", pods)
+}
+
+/// Waits until the agent counts so many.
+pub(crate) fn until_counted(cluster: &Cluster, series: &str, expected: u32) -> anyhow::Result<()> {
+    let mut found = f64::NAN;
+    let waited = wait::until("the count is right", PHASE_DEADLINE, || {
+        found = cluster.agent_metric(series).unwrap_or(f64::NAN);
+        (found - f64::from(expected)).abs() < 0.5
+    });
+    waited.with_context(|| format!("{series} is {found}, not {expected}"))
 }

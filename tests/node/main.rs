@@ -18,6 +18,7 @@ mod delivery;
 mod held;
 mod isolation;
 mod lifecycle;
+mod reattach;
 mod survival;
 mod tutorial;
 
@@ -68,6 +69,7 @@ const SCENARIOS: &[Scenario] = &scenarios![
     isolation::a_pod_can_take_no_port_and_learns_of_no_other_pod,
     delivery::pods_in_the_nodes_network_share_a_listener_and_no_key,
     survival::no_request_fails_whatever_is_restarted_or_away,
+    reattach::pods_that_lost_their_listeners_have_new_ones_without_a_restart,
 ];
 
 fn main() -> ExitCode {

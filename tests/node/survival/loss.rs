@@ -17,7 +17,6 @@ const TIMES: u32 = 5;
 const PODS: u32 = 3;
 /// How long a Pod has no listener before that counts: a minute, were this not a test.
 const GRACE: &str = "agent.extraArgs[0]=--pod-grace=2s";
-const LISTENERS: &str = "caios_agent_listeners{delivery=\"handoff\"}";
 const WITHOUT_LISTENER: &str = "caios_agent_pods_without_listener";
 
 /// Lets it happen as often as this run wants it, and prints a line of the table for each time.
@@ -32,14 +31,14 @@ fn once(cluster: &Cluster) -> anyhow::Result<()> {
     let namespace = cluster.workload_namespace("lost")?;
     cluster.until_injected(&namespace, "trainer")?;
     let load = cluster.load(&namespace, Demand::few(PODS))?;
-    until(cluster, LISTENERS, PODS)?;
+    agents::until_listeners(cluster, PODS)?;
     cluster.keep_logs();
     let counts = load.during(|| {
         agents::both_killed(cluster)?;
-        until(cluster, WITHOUT_LISTENER, PODS)
+        agents::until_counted(cluster, WITHOUT_LISTENER, PODS)
     })?;
     table::print(NAME, 1, &counts, started);
-    until(cluster, LISTENERS, 0)?;
+    agents::until_listeners(cluster, 0)?;
     // Nothing but the loss of both costs requests, and this is how many.
     ensure!(counts.failed > 0, "nothing was lost");
     let pods = load.pods.iter().map(|pod| pod.uid.clone()).collect();
@@ -55,8 +54,8 @@ fn once(cluster: &Cluster) -> anyhow::Result<()> {
     // What the Event says to do.
     load.end()?;
     let load = cluster.load(&namespace, Demand::few(PODS))?;
-    until(cluster, LISTENERS, PODS)?;
-    until(cluster, WITHOUT_LISTENER, 0)?;
+    agents::until_listeners(cluster, PODS)?;
+    agents::until_counted(cluster, WITHOUT_LISTENER, 0)?;
     load.counts()?.ensure_failed_at_most(0)?;
     let exchanges = cluster.coreweave().exchanges(&namespace);
     // The kubelet brings the token of a Pod with a CSI volume to the agent again, which may exchange it
@@ -66,15 +65,6 @@ fn once(cluster: &Cluster) -> anyhow::Result<()> {
         "{exchanges} exchanges of an identity whose key was lost once"
     );
     load.end()
-}
-
-fn until(cluster: &Cluster, series: &str, expected: u32) -> anyhow::Result<()> {
-    let mut found = f64::NAN;
-    let waited = wait::until("the count is right", PHASE_DEADLINE, || {
-        found = cluster.agent_metric(series).unwrap_or(f64::NAN);
-        (found - f64::from(expected)).abs() < 0.5
-    });
-    waited.with_context(|| format!("{series} is {found}, not {expected}"))
 }
 
 /// Waits until each of these Pods has an Event that leads to the cure.
