@@ -218,6 +218,7 @@ impl Cluster {
                     && condition.pointer("/status") == Some(&"True".into())
             };
             conditions.is_some_and(|conditions| conditions.iter().any(ready))
+                && kubelet::is_healthy(self.control_plane.network())
         };
         locked(&self.kubelet).until("has its node ready", kubelet::START, ready)
     }

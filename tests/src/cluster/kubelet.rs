@@ -1,6 +1,7 @@
 //! The kubelet.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -8,11 +9,23 @@ use serde_json::json;
 
 use super::{NODE, Place, RESOLVER, runtime};
 use crate::control_plane::{ADDRESS, ControlPlane};
+use crate::namespace::Namespace;
 use crate::server::Server;
-use crate::tools;
+use crate::{http, tools};
 
 /// How long the node may take to be ready, on a machine that is busy with others.
 pub(super) const START: Duration = Duration::from_secs(90);
+
+/// Where it says that it is well, by default.
+const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_248);
+/// Go's servers insist on a `Host`.
+const ASK: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: kubelet\r\nConnection: close\r\n\r\n";
+
+/// Whether it has started and is well. Its node may be called ready for longer than it lives.
+pub(super) fn is_healthy(network: &Namespace) -> bool {
+    let asked = async { http::send(HEALTH, ASK.to_vec()).await };
+    network.run(asked).is_ok_and(|answer| answer.status == 200)
+}
 
 /// Starts it, and waits for nothing.
 pub(super) fn start(cluster: &ControlPlane, place: &Place) -> anyhow::Result<Server> {
