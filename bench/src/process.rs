@@ -5,16 +5,31 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-/// Resident memory in bytes.
+/// Memory in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// All that is resident.
+    pub resident: f64,
+    /// What of it is no page of a file: the kernel can drop those of the program, and shares them.
+    pub anonymous: f64,
+}
+
+/// What a process takes now.
 ///
 /// # Errors
 /// When the process has ended.
-pub fn resident(process: u32) -> anyhow::Result<f64> {
+pub fn memory(process: u32) -> anyhow::Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kibibytes = line.context("the kernel shows no VmRSS")?.trim();
-    let kibibytes: f64 = kibibytes.trim_end_matches(" kB").parse()?;
-    Ok(kibibytes * 1024.0)
+    let bytes = |field: &str| -> anyhow::Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let line = line.with_context(|| format!("the kernel shows no {field}"))?;
+        let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kibibytes * 1024.0)
+    };
+    Ok(Memory {
+        resident: bytes("VmRSS:")?,
+        anonymous: bytes("RssAnon:")?,
+    })
 }
 
 /// The time that all threads of the process have run, to the nanosecond.

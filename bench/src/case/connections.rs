@@ -5,11 +5,11 @@ use tokio::net::TcpStream;
 
 use anyhow::{Context as _, ensure};
 
-use super::idle;
+use super::idle::{self, megabytes};
 use crate::contender::Contender;
 use crate::load::request;
 use crate::plan::Plan;
-use crate::report::{Figure, Goal, Section};
+use crate::report::{Goal, Section};
 use crate::stage::Stage;
 
 /// Opens all connections of the plan at once, one request on each, and closes them.
@@ -17,7 +17,7 @@ use crate::stage::Stage;
 /// # Errors
 /// When a connection or its request fails.
 pub fn measure(stage: &Stage, plan: &Plan) -> anyhow::Result<Section> {
-    let before = idle::agent(stage)?.median();
+    let before = idle::agent(stage)?;
     let each = plan.connections.div_ceil(stage.pods().len());
     let address = Contender::Agent.address();
     let mut open = Vec::with_capacity(plan.connections);
@@ -44,17 +44,24 @@ pub fn measure(stage: &Stage, plan: &Plan) -> anyhow::Result<Section> {
         pod.namespace().run(async move { drop(opened) });
     }
     idle::wait(plan.rest);
-    let after = idle::agent(stage)?.median();
-    let figure = |name: &str, value| Figure::new(name, "MB", vec![value]);
+    let after = idle::agent(stage)?;
     Ok(Section {
         title: format!(
             "{count} connections at once, and the agent's memory {:?} after their end",
             plan.rest
         ),
         figures: vec![
-            figure("resident before", before),
-            figure("resident with all of them open", most.median()),
-            figure("resident more than before", after - before).goal(Goal::AtMost(1.0)),
+            megabytes("resident before", before.resident),
+            megabytes("resident with all of them open", most.resident),
+            megabytes(
+                "resident more than before",
+                after.resident - before.resident,
+            )
+            .goal(Goal::AtMost(1.0)),
+            megabytes(
+                "of that without the pages of its program (anonymous)",
+                after.anonymous - before.anonymous,
+            ),
         ],
     })
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::plan::Plan;
-use crate::process;
+use crate::process::{self, Memory};
 use crate::report::{Figure, Goal, Section};
 use crate::stage::Stage;
 
@@ -17,7 +17,11 @@ const MEGABYTE: f64 = 1e6;
 pub fn empty(stage: &Stage) -> anyhow::Result<Section> {
     Ok(Section {
         title: "Memory of a node without Pods".to_owned(),
-        figures: vec![agent(stage)?.goal(Goal::AtMost(10.0)), keeper(stage)?],
+        figures: vec![
+            resident("agent", agent(stage)?).goal(Goal::AtMost(10.0)),
+            anonymous("agent", agent(stage)?),
+            resident("keeper", process::memory(stage.keeper())?),
+        ],
     })
 }
 
@@ -37,8 +41,9 @@ pub fn full(stage: &Stage, plan: &Plan) -> anyhow::Result<Section> {
             plan.pods, plan.identities
         ),
         figures: vec![
-            agent(stage)?.goal(Goal::AtMost(12.0)),
-            keeper(stage)?.goal(Goal::AtMost(2.0)),
+            resident("agent", agent(stage)?).goal(Goal::AtMost(12.0)),
+            anonymous("agent", agent(stage)?),
+            resident("keeper", process::memory(stage.keeper())?).goal(Goal::AtMost(2.0)),
             Figure::new("processor time of the agent", "% of a core", vec![percent])
                 .goal(Goal::AtMost(0.1)),
         ],
@@ -49,18 +54,22 @@ pub fn full(stage: &Stage, plan: &Plan) -> anyhow::Result<Section> {
 ///
 /// # Errors
 /// When it has ended.
-pub fn agent(stage: &Stage) -> anyhow::Result<Figure> {
-    let bytes = process::resident(stage.agent()?.id())?;
-    Ok(Figure::new("agent, resident", "MB", vec![bytes / MEGABYTE]))
+pub(super) fn agent(stage: &Stage) -> anyhow::Result<Memory> {
+    process::memory(stage.agent()?.id())
 }
 
-fn keeper(stage: &Stage) -> anyhow::Result<Figure> {
-    let bytes = process::resident(stage.keeper())?;
-    Ok(Figure::new(
-        "keeper, resident",
-        "MB",
-        vec![bytes / MEGABYTE],
-    ))
+fn resident(who: &str, memory: Memory) -> Figure {
+    megabytes(format!("{who}, resident"), memory.resident)
+}
+
+fn anonymous(who: &str, memory: Memory) -> Figure {
+    let name = format!("{who}, without the pages of its program (anonymous)");
+    megabytes(name, memory.anonymous)
+}
+
+/// A figure of so many bytes.
+pub(super) fn megabytes(name: impl Into<String>, bytes: f64) -> Figure {
+    Figure::new(name, "MB", vec![bytes / MEGABYTE])
 }
 
 /// Lets time pass. Time itself is what is measured here.

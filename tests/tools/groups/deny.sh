@@ -8,7 +8,8 @@ fetch_deny() {
 }
 
 fill_deny() {
-    (cd "$root" && cargo install --quiet --locked --root "$1" cargo-deny --version "$deny_version")
+    # Not optimised: it is built longer than it ever runs.
+    (cd "$root" && cargo install --quiet --locked --debug --root "$1" cargo-deny --version "$deny_version")
 }
 
 versions_deny() {
