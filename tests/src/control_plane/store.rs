@@ -56,24 +56,25 @@ impl ControlPlane {
     /// # Errors
     /// When nothing was saved, or a part does not start; the error shows the end of its log.
     pub fn restore_store(&self) -> anyhow::Result<()> {
-        let (controls, schedules) = {
+        let (had_controllers, had_scheduler) = {
             let mut servers = self.servers();
             servers.api_server = None;
             servers.etcd = None;
-            (servers.controllers.take(), servers.scheduler.take())
+            // Taken and dropped: the next ones listen where these do.
+            let controllers = servers.controllers.take().is_some();
+            (controllers, servers.scheduler.take().is_some())
         };
         self.copied("saved", "etcd")?;
         self.start_etcd()?;
         self.start_api_server()?;
         // There is a scheduler where there are nodes.
-        match (controls, schedules) {
-            (Some(_ended), None) => self.start_controllers(programs::WITHOUT_NODES),
-            (Some(_ended), Some(_)) => {
-                self.start_controllers(programs::WITH_NODES)?;
-                self.start_scheduler()
-            }
-            (None, _) => Ok(()),
+        if had_scheduler {
+            self.start_controllers(programs::WITH_NODES)?;
+            self.start_scheduler()?;
+        } else if had_controllers {
+            self.start_controllers(programs::WITHOUT_NODES)?;
         }
+        Ok(())
     }
 
     fn start_etcd(&self) -> anyhow::Result<()> {
@@ -86,7 +87,7 @@ impl ControlPlane {
     fn copied(&self, from: &str, to: &str) -> anyhow::Result<()> {
         let [from, to]: [PathBuf; 2] = [from, to].map(|name| self.directory.join(name));
         let mut copy = Command::new("sh");
-        copy.args(["-ec", "mkdir -p $1; rm -rf $1/member; cp -a $0/member $1/"]);
+        copy.args(["-ec", r#"mkdir -p "$1"; rm -rf "$1/member"; cp -a "$0/member" "$1/""#]);
         copy.args([from, to]);
         let output = self.network.call(move || copy.output());
         let output = output.context("failed to start a shell")?;
