@@ -87,7 +87,10 @@ impl ControlPlane {
     fn copied(&self, from: &str, to: &str) -> anyhow::Result<()> {
         let [from, to]: [PathBuf; 2] = [from, to].map(|name| self.directory.join(name));
         let mut copy = Command::new("sh");
-        copy.args(["-ec", r#"mkdir -p "$1"; rm -rf "$1/member"; cp -a "$0/member" "$1/""#]);
+        copy.args([
+            "-ec",
+            r#"mkdir -p "$1"; rm -rf "$1/member"; cp -a "$0/member" "$1/""#,
+        ]);
         copy.args([from, to]);
         let output = self.network.call(move || copy.output());
         let output = output.context("failed to start a shell")?;
