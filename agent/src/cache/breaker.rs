@@ -88,10 +88,12 @@ impl Breaker {
         self.state = State::Probing;
     }
 
-    /// The issuer answered: it minted or it refused.
-    pub(super) const fn answered(&mut self) {
+    /// The issuer answered: it minted or it refused. For how long it had been taken for away.
+    pub(super) fn answered(&mut self, now: Instant) -> Duration {
         self.state = State::Closed { failures: 0 };
-        self.opened_at = None;
+        self.opened_at
+            .take()
+            .map_or(Duration::ZERO, |since| now - since)
     }
 
     /// An exchange failed that was let through freely.
@@ -151,7 +153,7 @@ mod tests {
         let mut breaker = breaker(2);
         for _ in 0..5 {
             breaker.failed(now, &mut rng);
-            breaker.answered();
+            assert_eq!(breaker.answered(now), Duration::ZERO);
         }
         assert_eq!(breaker.passage(Urgency::Background, now), Passage::Free);
         assert!(opened(now, &mut rng).is_open());
@@ -177,7 +179,7 @@ mod tests {
         breaker.open(now + 9 * SECOND, &mut rng);
         let next = Passage::Blocked(Some(now + 10 * SECOND));
         assert_eq!(breaker.passage(Urgency::Held, now + 9 * SECOND), next);
-        breaker.answered();
+        assert_eq!(breaker.answered(now + 9 * SECOND), 9 * SECOND);
         assert_eq!(
             breaker.passage(Urgency::Background, now + 9 * SECOND),
             Passage::Free
@@ -204,7 +206,7 @@ mod tests {
             let soon = Passage::Blocked(Some(now + SECOND));
             assert_eq!(breaker.passage(Urgency::Held, now), soon);
         }
-        breaker.answered();
+        breaker.answered(begun + 9_500 * SECOND);
         let now = begun + 10_000 * SECOND;
         for _ in 0..3 {
             breaker.failed(now, &mut rng);

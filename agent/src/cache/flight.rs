@@ -54,7 +54,8 @@ impl<E: Exchange> Flight<E> {
                     workload,
                     urgency,
                     is_retry,
-                } => match gate.admit(urgency, is_retry || waited_for_breaker, now) {
+                    remaining,
+                } => match gate.admit(urgency, is_retry || waited_for_breaker, remaining, now) {
                     Ok(permit) => {
                         waited_for_breaker = false;
                         self.exchange(&workload, permit).await;

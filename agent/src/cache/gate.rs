@@ -1,6 +1,7 @@
 //! What all identities of a node share on their way to the issuer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fastrand::Rng;
 use prometheus::IntGauge;
@@ -11,14 +12,15 @@ use tokio::time::Instant;
 use super::breaker::{Breaker, Passage};
 use super::budget::Budget;
 use super::clocks::Clocks;
+use super::pace::Pace;
 use super::policy::Policy;
 use super::saved::SavedGate;
 use super::urgency::Urgency;
 use crate::metrics::Metrics;
 
 /// Lets exchanges through: so many at once, a quarter of them for held requests alone, retries
-/// within a budget, renewals not while the issuer throttles or another agent makes them, and next
-/// to nothing while the breaker is open.
+/// within a budget, renewals at a pace that the issuer takes and not while another agent makes them,
+/// and next to nothing while the breaker is open.
 #[derive(Debug)]
 pub(super) struct Gate {
     state: Mutex<State>,
@@ -32,6 +34,7 @@ struct State {
     breaker: Breaker,
     budget: Budget,
     throttled_until: Option<Instant>,
+    pace: Pace,
     in_flight: usize,
     max_in_flight: usize,
     /// Another agent of the node renews.
@@ -80,6 +83,7 @@ impl Gate {
                 Instant::now(),
             ),
             throttled_until: None,
+            pace: Pace::default(),
             in_flight: 0,
             max_in_flight: policy.max_exchanges,
             resting: false,
@@ -116,6 +120,7 @@ impl Gate {
             breaker_open: state.breaker.is_open(),
             retries_left: state.budget.left(clocks.now),
             throttled_until: state.throttled_until.map(|until| clocks.wall_at(until)),
+            pause: state.pace.pause(),
         }
     }
 
@@ -125,6 +130,7 @@ impl Gate {
         let state = &mut *guard;
         state.budget.restore(saved.retries_left, clocks.now);
         state.throttled_until = saved.throttled_until.map(|until| clocks.instant_at(until));
+        state.pace = Pace::with(saved.pause, clocks.now, &mut state.rng);
         if saved.breaker_open && !state.breaker.is_open() {
             state.breaker.open(clocks.now, &mut state.rng);
         }
@@ -143,7 +149,8 @@ impl Gate {
         }
     }
 
-    /// Lets one exchange through, or says what it must wait for.
+    /// Lets one exchange through, or says what it must wait for. `remaining` is what the key that it
+    /// renews has left.
     ///
     /// # Errors
     /// [`Blocked`], when it may not start now.
@@ -151,9 +158,11 @@ impl Gate {
         self: &Arc<Self>,
         urgency: Urgency,
         is_retry: bool,
+        remaining: Duration,
         now: Instant,
     ) -> Result<Permit, Blocked> {
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         let blocked = |until| Blocked {
             until,
             by_breaker: false,
@@ -166,6 +175,10 @@ impl Gate {
             && now < until
         {
             return Err(blocked(Some(until)));
+        }
+        if urgency == Urgency::Background {
+            let admitted = state.pace.admit(remaining, now);
+            admitted.map_err(|at| blocked(Some(at)))?;
         }
         // Renewals have hours; behind them, if they hang, held requests would pass their limit.
         let places = match urgency {
@@ -192,6 +205,9 @@ impl Gate {
                 false
             }
         };
+        if urgency == Urgency::Background {
+            state.pace.begun(now, &mut state.rng);
+        }
         state.in_flight += 1;
         self.in_flight.inc();
         Ok(Permit {
@@ -225,10 +241,15 @@ impl Drop for Permit {
         state.in_flight -= 1;
         self.gate.in_flight.dec();
         match self.ending {
-            Some(Ending::Answered) => state.breaker.answered(),
+            Some(Ending::Answered) => {
+                let away = state.breaker.answered(now);
+                state.pace.answered();
+                state.pace.resumed(away, now, &mut state.rng);
+            }
             Some(Ending::Failed) if !self.is_probe => state.breaker.failed(now, &mut state.rng),
             Some(Ending::Throttled(until)) => {
                 state.throttled_until = state.throttled_until.max(Some(until));
+                state.pace.throttled(now, &mut state.rng);
             }
             Some(Ending::Failed) | None => {}
         }
@@ -248,7 +269,7 @@ mod tests {
 
     fn admitted(gate: &Arc<Gate>, urgency: Urgency, permits: &mut Vec<Permit>) -> usize {
         let before = permits.len();
-        while let Ok(permit) = gate.admit(urgency, false, Instant::now()) {
+        while let Ok(permit) = gate.admit(urgency, false, Duration::ZERO, Instant::now()) {
             permits.push(permit);
         }
         permits.len() - before

@@ -5,6 +5,7 @@
 //! reboot, and little to a person. Whatever has ended meanwhile is left out when it is read.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -85,4 +86,7 @@ pub(super) struct SavedGate {
     pub(super) breaker_open: bool,
     pub(super) retries_left: f64,
     pub(super) throttled_until: Option<Timestamp>,
+    /// Between two exchanges that nobody waits for.
+    #[serde(default)]
+    pub(super) pause: Duration,
 }
