@@ -35,7 +35,7 @@ use crate::status::{Ledger, Reporter, Sources, StatusSocket};
 use crate::volumes::{self, Volumes};
 use crate::watch::{Unserved, Watch};
 use crate::workload::PodUid;
-use crate::{lost, reap, supervise};
+use crate::{lost, reap, supervise, trim};
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
 use shared::parts::Parts;
@@ -317,6 +317,7 @@ impl App {
             };
             reap::run(&registry, interval, gone, stop).await;
         });
+        background.spawn("the return of memory", trim::run(draining.clone()));
         background
     }
 }

@@ -35,6 +35,7 @@ pub mod snapshot;
 pub mod status;
 pub mod supervise;
 pub mod tenants;
+pub mod trim;
 pub mod volumes;
 pub mod watch;
 pub mod workload;

@@ -63,6 +63,13 @@ pub fn measure(plan: &Plan) -> anyhow::Result<Section> {
         ]);
     }
     drop(later);
+    let own = |part: &str| {
+        let family = "caios_injector_review_duration_seconds";
+        injector.admin().metric(&format!("{family}_{part}"))
+    };
+    let mean = own("sum")? / own("count")?;
+    let name = "the injector's own part of a call, mean of all";
+    figures.push(Figure::new(name, "ms", vec![mean * 1e3]));
     figures.extend(memory(&cluster, &release, &injector)?);
     Ok(Section {
         title: "The webhook as `kube-apiserver` measures it, both and etcd on the same cores"
