@@ -64,7 +64,7 @@ async fn talk<E: Enroller>(
         let packet = packets.receive(MAX_PACKET_BYTES).await?;
         let answer = match Message::decode(&packet.bytes) {
             Some(Message::Ask) => Message::Lost(wanted(unserved.lost())),
-            Some(Message::Found(uid)) => take(&uid, packet.descriptors, unserved, intake),
+            Some(Message::Found(uid)) => take(&uid, packet.descriptors, unserved, intake).await,
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
         packets.send(&answer.encode(), &[]).await?;
@@ -80,7 +80,7 @@ fn wanted(lost: Vec<LostPod>) -> Vec<Wanted> {
     wanted.collect()
 }
 
-fn take<E: Enroller>(
+async fn take<E: Enroller>(
     uid: &str,
     listeners: Vec<OwnedFd>,
     unserved: &Unserved,
@@ -90,7 +90,7 @@ fn take<E: Enroller>(
     let Some(lost) = lost.find(|lost| lost.pod.uid.as_str() == uid) else {
         return Message::Refused("no such Pod has lost its listener".to_owned());
     };
-    match intake.reattach(&lost, listeners) {
+    match intake.reattach(&lost, listeners).await {
         Ok(()) => {
             tracing::info!(
                 namespace = lost.pod.namespace,

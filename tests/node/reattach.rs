@@ -1,7 +1,8 @@
 //! Pods that have lost their listeners get new ones where `reattach` is on, and are not started anew.
 
 use anyhow::ensure;
-use tests::cluster::{Cluster, Demand};
+use tests::cluster::{Cluster, Demand, PHASE_DEADLINE};
+use tests::wait;
 
 use crate::agents;
 
@@ -25,7 +26,11 @@ pub(crate) fn pods_that_lost_their_listeners_have_new_ones_without_a_restart(
         (brought - f64::from(PODS)).abs() < 0.5,
         "{brought} listeners were brought to {PODS} Pods"
     );
-    // The same Pods, asked by the same clients.
+    // The same Pods, asked by the same clients; what they were refused before, they may tell late.
+    wait::until("nobody is refused any more", PHASE_DEADLINE, || {
+        let counts = load.during(|| Ok(()));
+        counts.is_ok_and(|counts| counts.failed == 0)
+    })?;
     let counts = load.during(|| agents::worker_killed(cluster))?;
     ensure!(counts.asked > 0, "nobody asked");
     counts.ensure_failed_at_most(2)?;

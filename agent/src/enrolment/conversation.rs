@@ -37,7 +37,7 @@ const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Two re-owned listeners take two seconds at most.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The keeper is on the same node and does nothing else.
-const KEEP_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const KEEP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What all connections share.
 #[derive(Debug)]

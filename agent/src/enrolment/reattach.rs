@@ -2,8 +2,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use tokio::time::timeout;
+
 use super::about::About;
 use super::adopt::check;
+use super::conversation::KEEP_TIMEOUT;
 use super::descriptor::{Namespace, POD_INTERFACE};
 use super::turn::Standing;
 use super::{Enroller, Intake, Mode};
@@ -12,11 +15,19 @@ use crate::watch::LostPod;
 
 impl<E: Enroller> Intake<E> {
     /// Serves `listeners` for a Pod that has lost its own. They must be on loopback at the Pod's port,
-    /// in a network namespace that has one of the Pod's addresses and is nobody else's. Blocks shortly.
+    /// in a network namespace that has one of the Pod's addresses and is nobody else's. Returns when the
+    /// keeper has them too, or takes too long for that.
     ///
     /// # Errors
     /// Why they are not served.
-    pub(crate) fn reattach(&self, lost: &LostPod, listeners: Vec<OwnedFd>) -> Result<(), String> {
+    ///
+    /// # Cancel safety
+    /// Safe: they are served or not.
+    pub(crate) async fn reattach(
+        &self,
+        lost: &LostPod,
+        listeners: Vec<OwnedFd>,
+    ) -> Result<(), String> {
         let shared = self.shared();
         let cookie = check(&listeners, lost.port, shared.own)?;
         let Some(first) = listeners.first() else {
@@ -61,6 +72,11 @@ impl<E: Enroller> Intake<E> {
             .map_err(|error| error.to_string())?;
         registry.insert(registration);
         drop(turn);
+        // It was lost once because nobody else had it.
+        let kept = registry.unkept().kept(&lost.pod.uid);
+        if timeout(KEEP_TIMEOUT, kept).await.is_err() {
+            tracing::warn!(pod_uid = %lost.pod.uid, "the keeper does not take a listener");
+        }
         let outcome = EnrolmentOutcome::Reattached;
         shared.metrics.enrolments.of(outcome).inc();
         Ok(())

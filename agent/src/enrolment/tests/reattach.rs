@@ -53,14 +53,15 @@ async fn a_listener_is_served_only_where_the_pods_address_and_port_are() {
         (&[v6], PORT, "no IPv4 address"),
     ] {
         let brought = vec![listener(&pod, port)];
-        let why = agent.intake.reattach(&lost_pod("a", addresses), brought);
+        let lost = lost_pod("a", addresses);
+        let why = agent.intake.reattach(&lost, brought).await;
         let why = why.unwrap_err();
         assert!(why.contains(said), "{said}: {why}");
     }
     assert!(agent.registry.is_empty());
     let lost = lost_pod("a", &[elsewhere, ADDRESS.into()]);
     let brought = vec![listener(&pod, PORT)];
-    agent.intake.reattach(&lost, brought).unwrap();
+    agent.intake.reattach(&lost, brought).await.unwrap();
     assert_eq!(pod.read(PORT), "a");
     assert_eq!(agent.count(EnrolmentOutcome::Reattached), 1);
     assert_eq!(agent.listeners(), 1);
