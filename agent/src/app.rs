@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus::Registry as Series;
+use prometheus::{IntCounter, Registry as Series};
 use shared::serve::{Connections, Limits, serve};
 use shared::telemetry;
 use tokio::net::TcpListener;
@@ -231,6 +231,7 @@ impl App {
             intake: self.intake,
             volumes: self.volumes,
             unserved: self.unserved,
+            accept_errors: self.metrics.accept_errors.clone(),
         };
         doors.open(&self.config, &mut serving, &stop)?;
         let route = self.route;
@@ -327,6 +328,7 @@ struct Doors {
     intake: Intake<Pods<CoreWeave>>,
     volumes: Arc<Volumes<Mounted<CoreWeave>>>,
     unserved: Option<Arc<Unserved>>,
+    accept_errors: IntCounter,
 }
 
 impl Doors {
@@ -341,6 +343,7 @@ impl Doors {
             intake,
             volumes,
             unserved,
+            accept_errors,
         } = self;
         let door = bound(&config.enrolment.socket, intake.open())?;
         let enrolment = intake.clone().run(door, None, stop.clone());
@@ -354,7 +357,7 @@ impl Doors {
         if let Some(unserved) = unserved {
             let path = &config.reattach_socket;
             let door = bound(path, lost::open(path))?;
-            let brought = lost::run(door, unserved, intake, stop.clone());
+            let brought = lost::run(door, unserved, intake, accept_errors, stop.clone());
             serving.spawn("the socket for lost listeners", brought);
         }
         Ok(())

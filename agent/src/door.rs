@@ -4,15 +4,20 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use prometheus::IntCounter;
 use rustix::net::{SocketFlags, SocketType};
 use shared::socket::{Published, publish};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::Interval;
+use tokio::time::{Interval, sleep};
 
 use crate::enrolment::watch;
 use crate::published::{again, looks};
+
+/// After a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket of the kind `SOCK_SEQPACKET`. One that this process has published is published
 /// again where it is removed, or where that of an agent which took its place has died.
@@ -49,6 +54,28 @@ impl Door {
         })
     }
 
+    /// Gives what `made` makes of the next connection, however long it takes. What fails meanwhile,
+    /// mostly for a lack of descriptors, counts in `errors` and is tried again after a pause.
+    ///
+    /// # Cancel safety
+    /// Safe: a connection is taken only when it is returned.
+    pub async fn next<T>(
+        &mut self,
+        errors: &IntCounter,
+        made: impl Fn(OwnedFd) -> io::Result<T>,
+    ) -> T {
+        loop {
+            match self.accept().await.and_then(&made) {
+                Ok(made) => return made,
+                Err(error) => {
+                    errors.inc();
+                    tracing::debug!(%error, "failed to accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
     /// Accepts the next connection.
     ///
     /// # Errors
@@ -56,7 +83,7 @@ impl Door {
     ///
     /// # Cancel safety
     /// Safe: a connection is taken only when it is returned.
-    pub async fn accept(&mut self) -> io::Result<OwnedFd> {
+    async fn accept(&mut self) -> io::Result<OwnedFd> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let accept = |socket: &Arc<OwnedFd>| Ok(rustix::net::accept_with(socket, flags)?);
         loop {

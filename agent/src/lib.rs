@@ -11,6 +11,7 @@
 //! may use them, and they use none.
 
 pub mod app;
+mod aside;
 pub mod broker;
 pub mod cache;
 pub mod check;

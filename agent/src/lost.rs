@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use prometheus::IntCounter;
 use tokio_util::sync::CancellationToken;
 
 use crate::door::Door;
@@ -20,8 +20,6 @@ use crate::watch::{LostPod, Unserved};
 
 /// Only the agent's group gets this far, and `reattach`, which is in it.
 const SOCKET_MODE: u32 = 0o660;
-/// After a failed accept, which is mostly a lack of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Publishes the socket at `path`.
 ///
@@ -31,25 +29,20 @@ pub fn open(path: &Path) -> io::Result<Door> {
     Door::open(path, SOCKET_MODE)
 }
 
-/// Answers at `door`, one connection after the other, until `shutdown`. Never ends by itself.
+/// Answers at `door`, one connection after the other, until `shutdown`; what fails there counts in
+/// `accept_errors`. Never ends by itself.
 pub async fn run<E: Enroller>(
     mut door: Door,
     unserved: Arc<Unserved>,
     intake: Intake<E>,
+    accept_errors: IntCounter,
     shutdown: CancellationToken,
 ) {
     let forever = async {
         loop {
-            match door.accept().await.and_then(Packets::new) {
-                Ok(packets) => {
-                    // Whoever hangs up asks again.
-                    let _ = talk(&packets, &unserved, &intake).await;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "failed to accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            let packets = door.next(&accept_errors, Packets::new).await;
+            // Whoever hangs up asks again.
+            let _ = talk(&packets, &unserved, &intake).await;
         }
     };
     shutdown.run_until_cancelled(forever).await;

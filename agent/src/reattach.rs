@@ -11,7 +11,7 @@ pub(crate) mod message;
 mod namespaces;
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use args::ReattachArgs;
 
-use self::message::{MAX_PACKET_BYTES, Message, Wanted};
+use self::message::{MAX_PACKET_BYTES, Message};
 use self::namespaces::{Found, search};
 use crate::packets::Packets;
 
@@ -82,15 +82,13 @@ async fn look(settings: &Settings) -> io::Result<()> {
         return Ok(());
     }
     let directory = settings.network_namespaces.clone();
-    let (found, wanted) = spawn_blocking(move || (search(&directory, &wanted), wanted)).await?;
-    let found = found?;
-    for missing in missing(&wanted, &found) {
-        tracing::info!(
-            pod_uid = missing.uid,
-            addresses = ?missing.addresses,
-            "a Pod without a listener is in none of the network namespaces"
-        );
-    }
+    let asked = wanted.len();
+    let found = spawn_blocking(move || search(&directory, &wanted)).await??;
+    tracing::debug!(
+        asked,
+        found = found.len(),
+        "looked into the network namespaces"
+    );
     for Found { uid, listeners } in found {
         let why = match listeners {
             Ok(listeners) => bring(&packets, &uid, listeners).await?,
@@ -104,16 +102,11 @@ async fn look(settings: &Settings) -> io::Result<()> {
     Ok(())
 }
 
-fn missing<'a>(wanted: &'a [Wanted], found: &[Found]) -> impl Iterator<Item = &'a Wanted> {
-    let there: Vec<String> = found.iter().map(|found| found.uid.clone()).collect();
-    wanted.iter().filter(move |pod| !there.contains(&pod.uid))
-}
-
 /// Hands listeners over; why they were refused, if they were.
 async fn bring(
     packets: &Packets,
     uid: &str,
-    listeners: Vec<std::os::fd::OwnedFd>,
+    listeners: Vec<OwnedFd>,
 ) -> io::Result<Option<String>> {
     let handed: Vec<_> = listeners.iter().map(|listener| listener.as_fd()).collect();
     match ask(packets, &Message::Found(uid.to_owned()), &handed).await? {
@@ -126,7 +119,7 @@ async fn bring(
 async fn ask(
     packets: &Packets,
     question: &Message,
-    handed: &[std::os::fd::BorrowedFd<'_>],
+    handed: &[BorrowedFd<'_>],
 ) -> io::Result<Message> {
     packets.send(&question.encode(), handed).await?;
     let answer = timeout(ANSWER_TIMEOUT, packets.receive(MAX_PACKET_BYTES)).await??;

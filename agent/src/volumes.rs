@@ -36,8 +36,6 @@ const SOCKET_MODE: u32 = 0o660;
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// More volumes than any kubelet has Pods.
 const MAX_VOLUMES: usize = 4096;
-/// After a failed accept, which is mostly a lack of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What volumes need from the rest of the agent.
 pub trait Host: Send + Sync + 'static {
@@ -123,24 +121,19 @@ impl<H: Host> Volumes<H> {
     /// Listens to drivers at `door`, and serves volumes, until `shutdown`. Never ends by itself.
     pub async fn run(self: Arc<Self>, mut door: Door, shutdown: CancellationToken) {
         let _end = self.stop.clone().drop_guard();
-        while let Some(accepted) = shutdown.run_until_cancelled(door.accept()).await {
-            match accepted.and_then(Line::new) {
-                Ok(line) => {
-                    let volumes = Arc::clone(&self);
-                    tokio::spawn(async move {
-                        let stop = volumes.stop.clone();
-                        let talked = volumes.talk(Arc::new(line));
-                        if let Some(Err(error)) = stop.run_until_cancelled(talked).await {
-                            tracing::info!(%error, "a CSI driver has gone");
-                        }
-                    });
+        let errors = &self.metrics.accept_errors;
+        while let Some(line) = shutdown
+            .run_until_cancelled(door.next(errors, Line::new))
+            .await
+        {
+            let volumes = Arc::clone(&self);
+            tokio::spawn(async move {
+                let stop = volumes.stop.clone();
+                let talked = volumes.talk(Arc::new(line));
+                if let Some(Err(error)) = stop.run_until_cancelled(talked).await {
+                    tracing::info!(%error, "a CSI driver has gone");
                 }
-                Err(error) => {
-                    self.metrics.accept_errors.inc();
-                    tracing::debug!(%error, "failed to accept a CSI driver");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            });
         }
     }
 

@@ -204,13 +204,19 @@ pub(crate) fn upgraded_and_rolled_back(cluster: &Cluster, number: u32) -> anyhow
 
 /// Waits until the agent serves listeners of so many Pods.
 pub(crate) fn until_listeners(cluster: &Cluster, pods: u32) -> anyhow::Result<()> {
-    until_counted(cluster, "caios_agent_listeners{delivery=\"handoff\"}", pods)
+    let series = "caios_agent_listeners{delivery=\"handoff\"}";
+    until_counted(cluster, series, pods, PHASE_DEADLINE)
 }
 
 /// Waits until the agent counts so many.
-pub(crate) fn until_counted(cluster: &Cluster, series: &str, expected: u32) -> anyhow::Result<()> {
+pub(crate) fn until_counted(
+    cluster: &Cluster,
+    series: &str,
+    expected: u32,
+    deadline: Duration,
+) -> anyhow::Result<()> {
     let mut found = f64::NAN;
-    let waited = wait::until("the count is right", PHASE_DEADLINE, || {
+    let waited = wait::until("the count is right", deadline, || {
         found = cluster.agent_metric(series).unwrap_or(f64::NAN);
         (found - f64::from(expected)).abs() < 0.5
     });

@@ -14,7 +14,7 @@ use tests::chart::commands;
 use tests::cluster::{Cluster, CoreWeave, PHASE_DEADLINE, Workload, container, restricted};
 use tests::wait;
 
-use crate::delivery;
+use crate::{agents, delivery};
 
 const README: &str = include_str!("../../README.md");
 /// The driver's process, in the agent's Pod.
@@ -60,12 +60,7 @@ pub(crate) fn volume(pod: &Workload<'_>, name: &str) -> PathBuf {
 
 /// Waits until the agent serves so many volumes.
 pub(crate) fn until_volumes(cluster: &Cluster, number: usize) -> anyhow::Result<()> {
-    let mut volumes = f64::NAN;
-    let waited = wait::until("the agent serves as many volumes", NOTICED, || {
-        volumes = cluster.agent_metric(VOLUMES).unwrap_or(f64::NAN);
-        format!("{volumes}") == number.to_string()
-    });
-    waited.with_context(|| format!("{volumes}, not {number}"))
+    agents::until_counted(cluster, VOLUMES, u32::try_from(number)?, NOTICED)
 }
 
 /// A call of the kubelet, as the driver has logged it.

@@ -185,6 +185,7 @@ mod tests {
             Passage::Free
         );
     }
+
     #[test]
     fn renewals_probe_later_the_longer_it_lasts_and_held_requests_as_soon_as_before() {
         let (begun, mut rng) = (Instant::now(), Rng::with_seed(1));

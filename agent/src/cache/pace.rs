@@ -9,7 +9,7 @@ use tokio::time::Instant;
 const SHORTEST: Duration = Duration::from_millis(500);
 /// The first pause after the issuer has throttled.
 const FIRST: Duration = Duration::from_secs(1);
-/// The longest. Fifty identities take half of a key's life of hours.
+/// The longest: fifty identities one after the other take four hours, less than a key of six lives.
 const LONGEST: Duration = Duration::from_mins(5);
 /// The pause when the issuer is back after an outage that was long enough for many keys to be due.
 const AFTER_OUTAGE: Duration = Duration::from_secs(30);

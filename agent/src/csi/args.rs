@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use shared::contract;
 use shared::flags::{Flag, Problems, duration};
-use shared::telemetry::Format;
 
 use super::Settings;
+use crate::aside::AsideArgs;
 
 /// Every flag of `caios-agent csi`, as given.
 #[derive(Args, Clone, Debug)]
@@ -24,9 +24,6 @@ pub struct CsiArgs {
         default_value = "/var/lib/kubelet"
     )]
     kubelet_directory: PathBuf,
-    /// Directory with the sockets that are for the agent's containers alone.
-    #[arg(long, env = "CAIOS_AGENT_PRIVATE_DIRECTORY", value_name = "DIRECTORY", default_value = contract::PRIVATE_DIRECTORY)]
-    private_directory: PathBuf,
     /// This node.
     #[arg(long, env = "CAIOS_AGENT_NODE_NAME", value_name = "NAME")]
     node_name: String,
@@ -43,22 +40,8 @@ pub struct CsiArgs {
     /// How long a driver that is to end serves on until another one has taken its place; 0s to 5m.
     #[arg(long, env = "CAIOS_AGENT_HANDOVER_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration())]
     handover_timeout: Flag<Duration>,
-    /// What is logged: a level, or a filter such as `info,agent::csi=debug`.
-    #[arg(
-        long,
-        env = "CAIOS_AGENT_LOG",
-        value_name = "FILTER",
-        default_value = "info"
-    )]
-    log: String,
-    /// Form of the log.
-    #[arg(
-        long,
-        env = "CAIOS_AGENT_LOG_FORMAT",
-        value_enum,
-        default_value = "json"
-    )]
-    log_format: Format,
+    #[command(flatten)]
+    aside: AsideArgs,
 }
 
 impl CsiArgs {
@@ -88,12 +71,12 @@ impl CsiArgs {
             &self.handover_timeout,
             Duration::ZERO..=Duration::from_mins(5),
         );
-        let log = problems.log(&self.log, self.log_format);
+        let log = self.aside.log(&mut problems);
         problems.or(Settings {
             driver: self.driver,
             node: self.node_name,
             kubelet,
-            agent: self.private_directory.join(contract::CSI_SOCKET),
+            agent: self.aside.private_directory.join(contract::CSI_SOCKET),
             wait: self.wait_for_credentials,
             handover_timeout,
             log,

@@ -37,7 +37,7 @@ const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Two re-owned listeners take two seconds at most.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The keeper is on the same node and does nothing else.
-pub(super) const KEEP_TIMEOUT: Duration = Duration::from_secs(1);
+const KEEP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What all connections share.
 #[derive(Debug)]
@@ -245,10 +245,7 @@ impl<E: Enroller> Shared<E> {
         self.registry.insert(registration);
         let pod = &workload.pod;
         // A Pod that is told that it is enrolled must survive the agent's death.
-        let kept = self.registry.unkept().kept(&pod.uid);
-        if timeout(KEEP_TIMEOUT, kept).await.is_err() {
-            tracing::warn!(pod_uid = %pod.uid, "the keeper does not take a listener");
-        }
+        self.kept(&pod.uid).await;
         tracing::info!(
             namespace = pod.namespace,
             pod = pod.name,
@@ -257,6 +254,14 @@ impl<E: Enroller> Shared<E> {
             "enrolled a Pod"
         );
         Ok(outcome)
+    }
+
+    /// Returns when the keeper has the listeners of `pod` too, or takes too long for that.
+    pub(super) async fn kept(&self, pod: &PodUid) {
+        let kept = self.registry.unkept().kept(pod);
+        if timeout(KEEP_TIMEOUT, kept).await.is_err() {
+            tracing::warn!(pod_uid = %pod, "the keeper does not take a listener");
+        }
     }
 
     /// What is to be known of a Pod that enrols now.

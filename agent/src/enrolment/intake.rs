@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use shared::clock::Clock;
 use tokio::sync::Semaphore;
@@ -23,8 +22,6 @@ use crate::workload::PodUid;
 const SOCKET_MODE: u32 = 0o666;
 /// The most connections to a Pod's own socket that have not sent their message.
 const MAX_WAITING_OF_OWN: usize = 8;
-/// After a failed accept, which is mostly a lack of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// All that takes listeners: from Pods, through [`Door`]s, and back from the keeper. A cheap clone.
 #[derive(Debug)]
@@ -95,19 +92,10 @@ impl<E: Enroller> Intake<E> {
         let connections = Arc::new(Semaphore::new(2 * max_waiting));
         let accept_all = async {
             while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
-                match door.accept().await {
-                    Ok(socket) => {
-                        let (place, only) = (waiting.enter(), only.clone());
-                        let shared = Arc::clone(&self.0);
-                        let stop = shutdown.clone();
-                        tracker.spawn(shared.converse(socket, place, only, stop, permit));
-                    }
-                    Err(error) => {
-                        self.0.metrics.accept_errors.inc();
-                        tracing::debug!(%error, "failed to accept an enrolment");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
+                let socket = door.next(&self.0.metrics.accept_errors, Ok).await;
+                let (place, only) = (waiting.enter(), only.clone());
+                let (shared, stop) = (Arc::clone(&self.0), shutdown.clone());
+                tracker.spawn(shared.converse(socket, place, only, stop, permit));
             }
         };
         shutdown.run_until_cancelled(accept_all).await;

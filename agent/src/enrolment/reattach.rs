@@ -2,11 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use tokio::time::timeout;
-
 use super::about::About;
 use super::adopt::check;
-use super::conversation::KEEP_TIMEOUT;
 use super::descriptor::{Namespace, POD_INTERFACE};
 use super::turn::Standing;
 use super::{Enroller, Intake, Mode};
@@ -73,10 +70,7 @@ impl<E: Enroller> Intake<E> {
         registry.insert(registration);
         drop(turn);
         // It was lost once because nobody else had it.
-        let kept = registry.unkept().kept(&lost.pod.uid);
-        if timeout(KEEP_TIMEOUT, kept).await.is_err() {
-            tracing::warn!(pod_uid = %lost.pod.uid, "the keeper does not take a listener");
-        }
+        shared.kept(&lost.pod.uid).await;
         let outcome = EnrolmentOutcome::Reattached;
         shared.metrics.enrolments.of(outcome).inc();
         Ok(())

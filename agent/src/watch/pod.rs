@@ -216,12 +216,10 @@ fn injection(spec: &Spec) -> Injection {
 }
 
 fn port(init_containers: &[InitContainer]) -> u16 {
-    let mut enrolling = init_containers
-        .iter()
-        .filter(|it| it.name == ENROLL_CONTAINER);
-    let arguments = enrolling.next().map(|it| it.args.iter());
-    let mut ports = arguments.into_iter().flatten();
-    ports
+    let mut containers = init_containers.iter();
+    let enrolling = containers.find(|it| it.name == ENROLL_CONTAINER);
+    let mut arguments = enrolling.into_iter().flat_map(|it| &it.args);
+    arguments
         .find_map(|argument| argument.strip_prefix("--port=")?.parse().ok())
         .unwrap_or(DEFAULT_PORT)
 }

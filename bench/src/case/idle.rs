@@ -15,11 +15,12 @@ const MEGABYTE: f64 = 1e6;
 /// # Errors
 /// When agent or keeper has ended.
 pub fn empty(stage: &Stage) -> anyhow::Result<Section> {
+    let memory = agent(stage)?;
     Ok(Section {
         title: "Memory of a node without Pods".to_owned(),
         figures: vec![
-            resident("agent", agent(stage)?).goal(Goal::AtMost(10.0)),
-            anonymous("agent", agent(stage)?),
+            resident("agent", memory).goal(Goal::AtMost(10.0)),
+            anonymous("agent", memory),
             resident("keeper", process::memory(stage.keeper())?),
         ],
     })
@@ -34,6 +35,7 @@ pub fn full(stage: &Stage, plan: &Plan) -> anyhow::Result<Section> {
     let before = process::cpu_time(process)?;
     wait(plan.rest);
     let spent = process::cpu_time(process)?.saturating_sub(before);
+    let memory = agent(stage)?;
     let percent = spent.as_secs_f64() / plan.rest.as_secs_f64() * 100.0;
     Ok(Section {
         title: format!(
@@ -41,8 +43,8 @@ pub fn full(stage: &Stage, plan: &Plan) -> anyhow::Result<Section> {
             plan.pods, plan.identities
         ),
         figures: vec![
-            resident("agent", agent(stage)?).goal(Goal::AtMost(12.0)),
-            anonymous("agent", agent(stage)?),
+            resident("agent", memory).goal(Goal::AtMost(12.0)),
+            anonymous("agent", memory),
             resident("keeper", process::memory(stage.keeper())?).goal(Goal::AtMost(2.0)),
             Figure::new("processor time of the agent", "% of a core", vec![percent])
                 .goal(Goal::AtMost(0.1)),

@@ -35,7 +35,7 @@ fn once(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.keep_logs();
     let counts = load.during(|| {
         agents::both_killed(cluster)?;
-        agents::until_counted(cluster, WITHOUT_LISTENER, PODS)
+        agents::until_counted(cluster, WITHOUT_LISTENER, PODS, PHASE_DEADLINE)
     })?;
     table::print(NAME, 1, &counts, started);
     agents::until_listeners(cluster, 0)?;
@@ -55,7 +55,7 @@ fn once(cluster: &Cluster) -> anyhow::Result<()> {
     load.end()?;
     let load = cluster.load(&namespace, Demand::few(PODS))?;
     agents::until_listeners(cluster, PODS)?;
-    agents::until_counted(cluster, WITHOUT_LISTENER, 0)?;
+    agents::until_counted(cluster, WITHOUT_LISTENER, 0, PHASE_DEADLINE)?;
     load.counts()?.ensure_failed_at_most(0)?;
     let exchanges = cluster.coreweave().exchanges(&namespace);
     // The kubelet brings the token of a Pod with a CSI volume to the agent again, which may exchange it

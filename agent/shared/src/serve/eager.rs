@@ -119,8 +119,10 @@ mod tests {
     use std::os::unix::net::UnixStream as Client;
     use std::sync::{Arc, Mutex};
     use std::task::Waker;
+    use std::time::Duration;
 
     use tokio::net::UnixStream;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::serve::tests::{counters, respond};
@@ -213,18 +215,16 @@ mod tests {
             clients,
             answered: Arc::clone(&answered),
         };
-        let (pool, stop) = (
-            Connections::new(16, counters()),
-            crate::serve::CancellationToken::new(),
-        );
+        let (pool, stop) = (Connections::new(16, counters()), CancellationToken::new());
         let serving = tokio::spawn(serve(backlog, Limits::default(), pool, respond, stop));
         let all_asked = async {
             while answered.lock().unwrap().len() < 3 {
                 tokio::task::yield_now().await;
             }
         };
-        let deadline = std::time::Duration::from_secs(20);
-        tokio::time::timeout(deadline, all_asked).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), all_asked)
+            .await
+            .unwrap();
         assert_eq!(*answered.lock().unwrap(), [true; 3]);
         serving.abort();
     }
