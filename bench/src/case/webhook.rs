@@ -30,8 +30,7 @@ const OURS: &str = "serviceaccount.caios.coreweave.com";
 /// Creates Pods at a rate in a namespace that one of the two webhooks is asked about, in turns.
 ///
 /// # Errors
-/// When the control plane or the injector does not start, a Pod is not created, or one that should be
-/// injected is not.
+/// When the control plane or the injector does not start, or a Pod is not created.
 pub fn measure(plan: &Plan) -> anyhow::Result<Section> {
     let cluster = ControlPlane::new()?;
     let [ours, bare] = ["ours", "bare"].map(|name| cluster.namespace(name, &[]));
@@ -46,9 +45,11 @@ pub fn measure(plan: &Plan) -> anyhow::Result<Section> {
     let mut figures = Vec::new();
     for rate in RATES {
         let (mut means, mut tails, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let mut passed = Vec::new();
         for _ in 0..plan.rounds {
-            let without = calls(&cluster, &bare, NAME, rate, plan.turn)?;
-            let with = calls(&cluster, &ours, OURS, rate, plan.turn)?;
+            let (without, _) = calls(&cluster, &bare, NAME, rate, plan.turn)?;
+            let (with, injected) = calls(&cluster, &ours, OURS, rate, plan.turn)?;
+            passed.push(f64::from(injected.created - injected.injected));
             let mean = |calls: &Histogram| calls.sum / calls.count;
             ratios.push(mean(&with) / mean(&without));
             means.push(mean(&with) * 1e3);
@@ -60,6 +61,8 @@ pub fn measure(plan: &Plan) -> anyhow::Result<Section> {
                 .goal(Goal::AtMost(1.3)),
             Figure::new(name("call, mean"), "ms", means),
             Figure::new(name("call, p99 at most"), "ms", tails),
+            // After 5 s the API server lets a Pod pass: its webhook's policy is `Ignore`.
+            Figure::new(name("Pods that passed without a review"), "", passed),
         ]);
     }
     drop(later);
@@ -78,6 +81,13 @@ pub fn measure(plan: &Plan) -> anyhow::Result<Section> {
     })
 }
 
+/// What became of the Pods of one turn.
+#[derive(Clone, Copy, Default)]
+struct Pods {
+    created: u32,
+    injected: u32,
+}
+
 /// Creates Pods at a rate, and gives the calls of the webhook that was asked about them.
 fn calls(
     cluster: &ControlPlane,
@@ -85,13 +95,12 @@ fn calls(
     webhook: &str,
     rate: u32,
     turn: Duration,
-) -> anyhow::Result<Histogram> {
+) -> anyhow::Result<(Histogram, Pods)> {
     let label = format!("name=\"{webhook}\"");
     let before = cluster.histogram(LATENCY, &[&label])?;
     let client = cluster.client();
     let path = format!("/api/v1/namespaces/{namespace}/pods");
-    let is_ours = webhook == OURS;
-    let created: anyhow::Result<()> = cluster.run(async move {
+    let pods: anyhow::Result<Pods> = cluster.run(async move {
         let (mut running, start) = (JoinSet::new(), Instant::now());
         let between = Duration::from_secs(1) / rate;
         let mut due = start;
@@ -102,17 +111,16 @@ fn calls(
             running.spawn(async move { create(client, &path).await });
             due += between;
         }
+        let mut pods = Pods::default();
         while let Some(created) = running.join_next().await {
-            let is_injected = created??;
-            ensure!(
-                is_injected == is_ours,
-                "a Pod came back other than its webhook should have left it"
-            );
+            pods.created += 1;
+            pods.injected += u32::from(created??);
         }
-        Ok(())
+        Ok(pods)
     });
-    created.with_context(|| format!("{rate} Pods/s in {namespace}"))?;
-    Ok(cluster.histogram(LATENCY, &[&label])?.since(&before))
+    let pods = pods.with_context(|| format!("{rate} Pods/s in {namespace}"))?;
+    let calls = cluster.histogram(LATENCY, &[&label])?.since(&before);
+    Ok((calls, pods))
 }
 
 /// Creates one Pod; whether it was injected.
