@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 use kube::runtime::watcher;
 use kube::{Client, Config};
 use reqwest::Url;
@@ -173,11 +173,10 @@ impl<G: Fn(&PodUid)> Watch<G> {
         let pods: Api<Object> = Api::all(client.clone());
         // From the API server's memory, where Pods are sorted by node: what is a little old does no
         // harm, and a whole fleet that starts anew must not read every Pod out of etcd.
-        let config = watcher::Config::default()
+        let list = ListParams::default()
             .fields(&format!("spec.nodeName={}", self.settings.node))
-            .timeout(api::WATCH_SECONDS)
-            .any_semantic();
-        let mut events = pin!(api::watched(pods, config));
+            .at("0");
+        let mut events = pin!(api::watched(pods, list));
         let mut look_at = Instant::now();
         loop {
             let soon = Instant::now() + TOGETHER;

@@ -5,9 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
-pub use shared::api::{
-    WATCH_SECONDS, is_answer, is_conflict, reason, watch_reason, watched, written,
-};
+pub use shared::api::{is_answer, is_conflict, reason, watch_reason, watched, written};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -10,11 +10,6 @@ use tokio::time::timeout;
 pub use self::watch::watched;
 use crate::causes::causes;
 
-/// How long one watch lasts, in seconds, before the next one goes on where it ended. An API server
-/// that vanishes with its node closes no connection: for so long, and 5 s, nothing is seen of what
-/// changes meanwhile.
-pub const WATCH_SECONDS: u32 = 60;
-
 /// How long one write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -25,7 +20,14 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Those of the write, and [`kube::Error::Service`] once the time is over. The write may have
 /// happened then.
 pub async fn written<T>(write: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    timeout(WRITE_TIMEOUT, write)
+    within(WRITE_TIMEOUT, write).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = kube::Result<T>>,
+) -> kube::Result<T> {
+    timeout(limit, call)
         .await
         .unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
 }

@@ -3,8 +3,7 @@
 use std::pin::pin;
 
 use futures_util::StreamExt as _;
-use kube::api::{Api, PartialObjectMeta};
-use kube::runtime::watcher::Config;
+use kube::api::{Api, ListParams, PartialObjectMeta};
 use prometheus::IntCounter;
 use shared::throttled;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +17,7 @@ impl<K: Kind> Lookup<K> {
     /// for ever; memory answers meanwhile.
     pub async fn keep(&self, suppressed: IntCounter, stop: CancellationToken) {
         let objects: Api<PartialObjectMeta<K::Object>> = Api::all(self.client.clone());
-        let config = Config::default().timeout(api::WATCH_SECONDS);
-        let mut events = pin!(api::watched(objects, config));
+        let mut events = pin!(api::watched(objects, ListParams::default()));
         while let Some(Some(event)) = stop.run_until_cancelled(events.next()).await {
             match event {
                 Ok(event) => self.memory.apply(event),

@@ -1,21 +1,57 @@
 //! A watch that trusts no version of the past.
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::mem;
+use std::time::Duration;
 
-use futures_util::stream::{Stream, StreamExt as _, unfold};
-use kube::api::Api;
-use kube::runtime::watcher::{Config, DefaultBackoff, Error, Event, watcher};
+use futures_util::stream::{BoxStream, Stream, StreamExt as _, unfold};
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::runtime::watcher::{DefaultBackoff, Error, Event};
 use serde::de::DeserializeOwned;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
-/// Shows all objects and what becomes of them, for ever. After each failure all are listed anew,
-/// as an [`Event::Init`] says.
+use super::within;
+
+/// How long one watch lasts, in seconds, before the next one goes on where it ended.
+const WATCH_SECONDS: u32 = 60;
+const WATCH_TIME: Duration = Duration::from_secs(WATCH_SECONDS as u64);
+
+/// How much later or earlier its end may come: for the way, and for clocks that run unlike.
+const LATE: Duration = Duration::from_secs(5);
+const EARLY: Duration = Duration::from_secs(1);
+
+/// How long a page of a list, or the head of a watch, may take. A connection that lay idle may be
+/// one to a host that is gone, and the kernel gives it up after a quarter of an hour.
+const ANSWER_TIME: Duration = Duration::from_mins(1);
+
+/// A watch that ended before its time without having lasted this long is begun anew after a pause.
+const SHORT: Duration = Duration::from_secs(10);
+
+/// So many watches in a row may bring nothing at all. kube-apiserver ends each with a bookmark, if
+/// only something of the kind was written anywhere.
+const QUIET_WATCHES: u32 = 10;
+
+/// Objects of one page. An API server that lists from its memory does not count.
+const PAGE: u32 = 500;
+
+/// Shows all objects that `list` selects and what becomes of them, for ever. After each failure all
+/// are listed anew, as an [`Event::Init`] says.
 ///
 /// To go on from the version that was seen last, as kube's own watch does, would be cheaper, and
 /// deaf once a store was restored from a snapshot: versions are then counted again from the
-/// snapshot's, and kube-apiserver sends nothing to a watch whose version is still to come. A
-/// restore ends every watch with a failure, because no API server runs meanwhile. One that ends
-/// with its time ([`WATCH_SECONDS`](super::WATCH_SECONDS)) is no failure and goes on.
+/// snapshot's, and kube-apiserver sends nothing to a watch whose version is still to come. So a
+/// watch is gone on with only where it ended with its time, a minute:
+///
+/// - One that outlives that by 5 s is a failure: its host has vanished and closed no connection.
+/// - One that ends before, by a FIN without a failure, is begun anew from a list: its host was
+///   killed, or something on the way cuts quiet connections.
+/// - After ten that brought nothing, not even a bookmark, all is listed to be sure: each may have
+///   begun at a server that was restored while no watch was open.
 ///
 /// The pause after a failure is 0.8 s and doubles, up to 30 s, with each that comes within two
 /// minutes of the last; jitter makes it up to twice as long. What is listed in between does not
@@ -23,151 +59,175 @@ use tokio::time::sleep;
 ///
 /// # Cancel safety
 /// Safe: what is dropped between two events is gone on with at the next.
-pub fn watched<K>(api: Api<K>, config: Config) -> impl Stream<Item = Result<Event<K>, Error>> + Send
+pub fn watched<K>(
+    api: Api<K>,
+    list: ListParams,
+) -> impl Stream<Item = Result<Event<K>, Error>> + Send
 where
     K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let anew = move || watcher(api.clone(), config.clone()).boxed();
-    let state = (None, None, DefaultBackoff::default(), anew);
-    unfold(state, |(mut events, pause, mut backoff, anew)| async move {
-        if let Some(pause) = pause {
-            sleep(pause).await;
-        }
-        let event = events.get_or_insert_with(&anew).next().await?;
-        let mut pause = None;
-        if event.is_err() {
-            events = None;
-            pause = backoff.next();
-        }
-        Some((event, (events, pause, backoff, anew)))
+    unfold(Watched::new(api, list), |mut watched| async move {
+        let event = watched.next().await;
+        Some((event, watched))
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io;
-    use std::pin::pin;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
+struct Watched<K> {
+    api: Api<K>,
+    list: ListParams,
+    watch: WatchParams,
+    at: At<K>,
+    /// What was listed and is still to be shown.
+    listed: VecDeque<Event<K>>,
+    /// Watches in a row that brought nothing.
+    quiet: u32,
+    backoff: DefaultBackoff,
+    pause: Option<Duration>,
+}
 
-    use bytes::Bytes;
-    use futures_util::future::ready;
-    use futures_util::stream::{iter, pending};
-    use http_body_util::StreamBody;
-    use http_body_util::combinators::BoxBody;
-    use hyper::body::Frame;
-    use hyper::{Request, Response};
-    use k8s_openapi::api::core::v1::ConfigMap;
-    use kube::client::Body;
-    use serde_json::json;
-    use tokio::sync::mpsc;
-    use tokio::time::{Instant, timeout};
+/// How far it has come.
+enum At<K> {
+    Start,
+    /// Behind some pages of the list.
+    Page(String),
+    /// All up to this version is known.
+    Version(String),
+    Watching(Watching<K>),
+}
 
-    use super::*;
+struct Watching<K> {
+    version: String,
+    since: Instant,
+    brought: bool,
+    events: BoxStream<'static, kube::Result<WatchEvent<K>>>,
+}
 
-    /// How a watch of the scripted API goes.
-    #[derive(Clone, Copy)]
-    enum Goes {
-        /// It brings nothing.
-        Silent,
-        /// Its time is over at once.
-        Over,
-        /// Its connection breaks.
-        Broken,
-        /// It is refused.
-        Refused,
+impl<K> Watched<K>
+where
+    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    fn new(api: Api<K>, list: ListParams) -> Self {
+        let list = list.limit(PAGE);
+        let mut watch = WatchParams::default().timeout(WATCH_SECONDS);
+        watch.label_selector.clone_from(&list.label_selector);
+        watch.field_selector.clone_from(&list.field_selector);
+        Self {
+            api,
+            list,
+            watch,
+            at: At::Start,
+            listed: VecDeque::new(),
+            quiet: 0,
+            backoff: DefaultBackoff::default(),
+            pause: None,
+        }
     }
 
-    /// A client of an API that lists an object `listed` at version 1000, and whose watches go as
-    /// they are told, the last of them again and again; what was asked, in short.
-    fn scripted(watches: &'static [Goes]) -> (Api<ConfigMap>, mpsc::Receiver<String>) {
-        let (asked, asking) = mpsc::channel(64);
-        let number = Arc::new(AtomicUsize::new(0));
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let query = request.uri().query().unwrap_or_default();
-            let is_watch = query.contains("watch=true");
-            let version = query
-                .split('&')
-                .find(|it| it.starts_with("resourceVersion"));
-            let what = if is_watch { "watch" } else { "list" };
-            asked
-                .try_send(format!("{what} {}", version.unwrap_or_default()))
-                .unwrap();
-            let goes = watches[number.load(Ordering::Relaxed).min(watches.len() - 1)];
-            let body = if is_watch {
-                number.fetch_add(1, Ordering::Relaxed);
-                match goes {
-                    Goes::Silent => of(pending()),
-                    Goes::Over => of(iter([])),
-                    Goes::Broken => of(iter([Err(io::Error::other("reset"))])),
-                    Goes::Refused => return ready(Err(lost())),
+    async fn next(&mut self) -> Result<Event<K>, Error> {
+        loop {
+            if let Some(pause) = self.pause.take() {
+                sleep(pause).await;
+            }
+            if let Some(event) = self.listed.pop_front() {
+                return Ok(event);
+            }
+            match self.step().await {
+                Ok(Some(event)) => return Ok(event),
+                Ok(None) => {}
+                Err(error) => {
+                    self.pause = self.backoff.next();
+                    return Err(error);
                 }
-            } else {
-                let object = json!({ "metadata": { "name": "listed", "resourceVersion": "9" } });
-                let list = json!({
-                    "apiVersion": "v1", "kind": "ConfigMapList",
-                    "metadata": { "resourceVersion": "1000" }, "items": [object],
+            }
+        }
+    }
+
+    /// Goes on from where it is; an error leaves it at the start.
+    async fn step(&mut self) -> Result<Option<Event<K>>, Error> {
+        match mem::replace(&mut self.at, At::Start) {
+            At::Start => {
+                self.list.continue_token = None;
+                self.page(true).await?;
+            }
+            At::Page(token) => {
+                self.list.continue_token = Some(token);
+                self.page(false).await?;
+            }
+            At::Version(version) => {
+                let since = Instant::now();
+                let watch = within(ANSWER_TIME, self.api.watch(&self.watch, &version));
+                let events = watch.await.map_err(Error::WatchStartFailed)?.boxed();
+                self.at = At::Watching(Watching {
+                    version,
+                    since,
+                    brought: false,
+                    events,
                 });
-                of(iter([Ok(Frame::data(Bytes::from(list.to_string())))]))
-            };
-            ready(Ok::<_, kube::Error>(Response::new(body)))
-        });
-        (Api::all(kube::Client::new(service, "default")), asking)
-    }
-
-    /// A body of these parts.
-    fn of(
-        parts: impl Stream<Item = io::Result<Frame<Bytes>>> + Send + Sync + 'static,
-    ) -> BoxBody<Bytes, io::Error> {
-        BoxBody::new(StreamBody::new(parts))
-    }
-
-    fn lost() -> kube::Error {
-        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        kube::Error::Service(refused.into())
-    }
-
-    /// What was asked within a time.
-    async fn asked(watches: &'static [Goes], time: Duration) -> Vec<String> {
-        let (api, mut asking) = scripted(watches);
-        let mut events = pin!(watched(api, Config::default().timeout(60)));
-        let all = async { while events.next().await.is_some() {} };
-        let _ = timeout(time, all).await;
-        let mut asked = Vec::new();
-        while let Ok(one) = asking.try_recv() {
-            asked.push(one);
+            }
+            At::Watching(watching) => return self.follow(watching).await,
         }
-        asked
+        Ok(None)
     }
 
-    const SOON: Duration = Duration::from_secs(10);
-    const LIST: &str = "list ";
-    const WATCH: &str = "watch resourceVersion=1000";
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_whose_time_is_over_goes_on_where_it_ended() {
-        let asked = asked(&[Goes::Over, Goes::Over, Goes::Silent], SOON).await;
-        assert_eq!(asked, [LIST, WATCH, WATCH, WATCH]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_a_failure_all_is_listed_anew() {
-        for fails in [
-            &[Goes::Broken, Goes::Silent],
-            &[Goes::Refused, Goes::Silent],
-        ] {
-            assert_eq!(asked(fails, SOON).await, [LIST, WATCH, LIST, WATCH]);
+    async fn page(&mut self, is_first: bool) -> Result<(), Error> {
+        let list = within(ANSWER_TIME, self.api.list(&self.list)).await;
+        let list = list.map_err(Error::InitialListFailed)?;
+        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let at = match said(list.metadata.continue_) {
+            Some(token) => At::Page(token),
+            None => {
+                At::Version(said(list.metadata.resource_version).ok_or(Error::NoResourceVersion)?)
+            }
+        };
+        if is_first {
+            self.listed.push_back(Event::Init);
         }
+        let objects = list.items.into_iter();
+        self.listed.extend(objects.map(Event::InitApply));
+        if matches!(at, At::Version(_)) {
+            self.listed.push_back(Event::InitDone);
+            self.quiet = 0;
+        }
+        self.at = at;
+        Ok(())
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn while_only_the_watch_fails_listing_becomes_seldom() {
-        let started = Instant::now();
-        let asked = asked(&[Goes::Refused], Duration::from_mins(5)).await;
-        assert_eq!(started.elapsed(), Duration::from_mins(5));
-        let lists = asked.iter().filter(|one| *one == LIST).count();
-        // Pauses of 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30 … s, each up to twice as long.
-        assert!((6..=14).contains(&lists), "{lists} lists");
+    async fn follow(&mut self, mut watching: Watching<K>) -> Result<Option<Event<K>>, Error> {
+        let end = watching.since + WATCH_TIME + LATE;
+        let Ok(next) = timeout_at(end, watching.events.next()).await else {
+            return Err(Error::WatchFailed(kube::Error::Service(
+                "the API server has not ended the watch when its time was over".into(),
+            )));
+        };
+        let Some(next) = next else {
+            self.ended(watching);
+            return Ok(None);
+        };
+        let (version, event) = match next.map_err(Error::WatchFailed)? {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                (object.resource_version(), Some(Event::Apply(object)))
+            }
+            WatchEvent::Deleted(object) => (object.resource_version(), Some(Event::Delete(object))),
+            WatchEvent::Bookmark(bookmark) => (Some(bookmark.metadata.resource_version), None),
+            WatchEvent::Error(status) => return Err(Error::WatchError(status.boxed())),
+        };
+        let version = version.filter(|version| !version.is_empty());
+        watching.version = version.ok_or(Error::NoResourceVersion)?;
+        watching.brought = true;
+        self.at = At::Watching(watching);
+        Ok(event)
+    }
+
+    /// Decides whether to go on from where a watch has ended.
+    fn ended(&mut self, watching: Watching<K>) {
+        let lasted = watching.since.elapsed();
+        self.quiet = if watching.brought { 0 } else { self.quiet + 1 };
+        if lasted + EARLY >= WATCH_TIME {
+            if self.quiet < QUIET_WATCHES {
+                self.at = At::Version(watching.version);
+            }
+        } else if lasted < SHORT {
+            self.pause = self.backoff.next();
+        }
     }
 }

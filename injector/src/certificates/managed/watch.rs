@@ -4,11 +4,11 @@ use std::fmt::Debug;
 use std::future::ready;
 
 use futures_util::{Stream, StreamExt as _};
-use kube::api::Api;
-use kube::runtime::watcher::{self, Config, Event};
+use kube::api::{Api, ListParams};
+use kube::runtime::watcher::{self, Event};
 use serde::de::DeserializeOwned;
 
-use crate::api::{WATCH_SECONDS, watched};
+use crate::api::watched;
 
 /// Shows the object of this name whenever it may have changed, and `None` where it does not exist.
 /// Failures are tried again with back-off, for ever.
@@ -19,9 +19,7 @@ pub(super) fn watch_one<K>(
 where
     K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let only = Config::default()
-        .fields(&format!("metadata.name={name}"))
-        .timeout(WATCH_SECONDS);
+    let only = ListParams::default().fields(&format!("metadata.name={name}"));
     let mut listed = None;
     watched(api, only).filter_map(move |event| {
         ready(match event {
