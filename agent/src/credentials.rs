@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 pub struct Credentials {
     access_key_id: Arc<str>,
     expires_at: Timestamp,
+    minted_at: Option<Timestamp>,
     body: Bytes,
 }
 
@@ -62,6 +64,7 @@ impl Credentials {
         Self {
             access_key_id: access_key_id.into(),
             expires_at,
+            minted_at: None,
             body: Bytes::from_owner(rendered),
         }
     }
@@ -71,6 +74,7 @@ impl Credentials {
         Self {
             access_key_id: access_key_id.into(),
             expires_at,
+            minted_at: None,
             body: Bytes::from_owner(Zeroizing::new(body.to_vec())),
         }
     }
@@ -83,6 +87,19 @@ impl Credentials {
     /// When S3 stops accepting these keys, by the issuer's clock.
     pub const fn expires_at(&self) -> Timestamp {
         self.expires_at
+    }
+
+    /// The same, with what the issuer's clock said when it minted them, where that is known.
+    #[must_use]
+    pub fn minted_at(mut self, at: Option<Timestamp>) -> Self {
+        self.minted_at = at;
+        self
+    }
+
+    /// How long they live from when they were minted, by the issuer's clock alone; `None` where that
+    /// did not say what time it was.
+    pub fn life(&self) -> Option<Duration> {
+        Duration::try_from(self.expires_at.duration_since(self.minted_at?)).ok()
     }
 
     /// The JSON that a workload gets. A cheap clone: all callers share one buffer.

@@ -13,7 +13,8 @@ use crate::credentials::Credentials;
 const LEAST_LIFE: Duration = Duration::from_secs(5);
 
 /// Credentials with two ends of life: by the wall clock, so that a clock set forth is honoured,
-/// and by the monotonic clock from receipt, so that a clock set back keeps no dead key alive.
+/// and by the monotonic clock from receipt, so that a clock that is behind, or set back, keeps no
+/// dead key alive.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) credentials: Credentials,
@@ -36,13 +37,18 @@ impl Held {
         min_remaining: Duration,
         rng: &mut Rng,
     ) -> Result<Self, String> {
-        let life = remaining(credentials.expires_at(), wall);
+        let mut life = remaining(credentials.expires_at(), wall);
         if life < LEAST_LIFE {
             return Err(format!(
                 "the credentials that the issuer minted expire at {} by its clock, but it is {wall} \
                  by this node's clock: compare the two",
                 credentials.expires_at(),
             ));
+        }
+        // A wall clock that is behind would keep them beyond their end. An issuer that says it minted
+        // dead keys is not believed.
+        if let Some(minted) = credentials.life().filter(|life| *life >= LEAST_LIFE) {
+            life = life.min(minted);
         }
         let mut renew_after = life.mul_f64(0.45 + 0.1 * rng.f64());
         if life >= min_remaining + min_remaining / 2 {
@@ -168,6 +174,24 @@ mod tests {
             held.is_expired(now + hour, WALL),
             "the wall clock was set back"
         );
+    }
+
+    #[test]
+    fn a_node_whose_clock_is_behind_keeps_no_key_longer_than_its_issuer_says() {
+        let now = Instant::now();
+        let life = Duration::from_mins(15);
+        let hour = SignedDuration::from_hours(1);
+        let receive = |minted_at| {
+            let key = lasting(life).minted_at(Some(minted_at));
+            let rng = &mut Rng::with_seed(0);
+            Held::receive(key, now, WALL - hour, Duration::from_mins(20), rng).unwrap()
+        };
+        let held = receive(WALL);
+        assert_eq!(held.deadline(), now + life);
+        assert!(held.renew_at() < now + life.mul_f64(0.55));
+        // An issuer whose own clock makes no sense.
+        let held = receive(WALL + hour);
+        assert_eq!(held.deadline(), now + life + Duration::from_hours(1));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, Url};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -127,6 +128,11 @@ impl CoreWeave {
             .headers()
             .get(RETRY_AFTER)
             .and_then(|value| retry_after::parse(value.to_str().ok()?, self.clock.now()));
+        let date = response.headers().get(DATE);
+        let date = date.and_then(|value| {
+            let date = DateTimeParser::new().parse_timestamp(value.to_str().ok()?);
+            date.ok()
+        });
         let body = read(response).await;
         if status == 200 {
             return body
@@ -134,6 +140,7 @@ impl CoreWeave {
                     wire::credentials(&body, &self.settings.session_token_placeholder)
                         .map_err(str::to_owned)
                 })
+                .map(|credentials| credentials.minted_at(date))
                 .map_err(|complaint| ExchangeError::Uncertain {
                     message: format!("the answer to {tried} {complaint}"),
                 });

@@ -241,6 +241,20 @@ async fn an_echoed_token_is_redacted() {
 }
 
 #[tokio::test]
+async fn the_issuers_clock_tells_how_long_keys_live() {
+    for (header, life) in [
+        ("date: Mon, 23 Nov 2026 14:45:00 GMT\r\n", Some(15)),
+        ("date: Mon, 23 Nov 2026 15:45:00 GMT\r\n", None),
+        ("date: today\r\n", None),
+        ("", None),
+    ] {
+        let (_server, exchange) = scripted([answer(200, header, POST_200)]).await;
+        let life = life.map(Duration::from_mins);
+        assert_eq!(run(&exchange).await.unwrap().life(), life, "{header}");
+    }
+}
+
+#[tokio::test]
 async fn throttling_and_unavailability_carry_retry_after() {
     let seconds = |header: &str| answer(429, header, "");
     for (header, wait) in [
