@@ -35,7 +35,7 @@ use crate::status::{Ledger, Reporter, Sources, StatusSocket};
 use crate::volumes::{self, Volumes};
 use crate::watch::{Unserved, Watch};
 use crate::workload::PodUid;
-use crate::{lost, reap, supervise, trim};
+use crate::{jumps, lost, reap, supervise, trim};
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
 use shared::parts::Parts;
@@ -58,6 +58,7 @@ type Forget = Box<dyn Fn(&PodUid) + Send + Sync>;
 /// The agent, built and not serving yet.
 pub struct App {
     config: Config,
+    clock: Clock,
     metrics: Metrics,
     broker: Arc<Broker<CoreWeave>>,
     watch: Option<Watch<Forget>>,
@@ -155,11 +156,12 @@ impl App {
             admin: Arc::clone(&admin),
             metrics: metrics.clone(),
         };
-        let reporter = Reporter::new(&config, sources, clock);
+        let reporter = Reporter::new(&config, sources, clock.clone());
         let path = &config.admin_socket;
         let status = bound(path, StatusSocket::bind(path, reporter))?;
         Ok(Self {
             config,
+            clock,
             metrics,
             broker,
             watch,
@@ -318,6 +320,11 @@ impl App {
             };
             reap::run(&registry, interval, gone, stop).await;
         });
+        let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
+        background.spawn(
+            "the watch over the node's clock",
+            jumps::watch(clock, metrics, draining.clone()),
+        );
         background.spawn("the return of memory", trim::run(draining.clone()));
         background
     }

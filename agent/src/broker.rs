@@ -90,10 +90,10 @@ impl<E: Exchange> Broker<E> {
 
 impl<E: Exchange> Memory for Broker<E> {
     fn save(&self) -> io::Result<SavedMemory> {
-        let keys = self.verifier.save_keys();
+        let (keys, furthest) = (self.verifier.save_keys(), self.verifier.furthest());
         self.cache.save(|cache| {
             Ok(SavedMemory {
-                memory: snapshot::write(cache, keys)?,
+                memory: snapshot::write(cache, keys, furthest)?,
                 identities: cache.with_credentials(),
             })
         })
@@ -101,6 +101,9 @@ impl<E: Exchange> Memory for Broker<E> {
 
     fn restore(&self, memory: OwnedFd, is_first: bool) -> io::Result<()> {
         snapshot::read(memory, |snapshot| {
+            if let Some(furthest) = snapshot.furthest {
+                self.verifier.restore_furthest(furthest);
+            }
             if let Some(keys) = snapshot.keys {
                 self.verifier.restore_keys(keys);
             }

@@ -7,6 +7,7 @@
 
 mod claims;
 mod fetch;
+mod furthest;
 mod keys;
 mod memo;
 mod quoted;
@@ -21,12 +22,14 @@ mod unverified;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::contract::MAX_TOKEN_BYTES;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::claims::{Expected, Proof};
+use self::furthest::Furthest;
 use self::keys::KeySet;
 pub use self::keys::SavedKeys;
 use self::memo::Memo;
@@ -55,7 +58,8 @@ pub struct Settings {
     /// This node's name; tokens of Pods on other nodes are refused. Tokens name their node from
     /// Kubernetes 1.30 on: older ones are not compared. `None`: none are.
     pub node: Option<String>,
-    /// How far `nbf` may be in the future, for clocks that differ. `exp` has no leeway.
+    /// How far `nbf` may be in the future, for clocks that differ; measured by the furthest that this
+    /// node's clock has come, so that one that is set back refuses nothing. `exp` has no leeway.
     pub leeway: Duration,
     /// How many verified tokens are remembered; each takes 2 to 4 kB, and never more than about
     /// [`MAX_TOKEN_BYTES`] and 1 kB.
@@ -112,6 +116,7 @@ pub struct KeysView {
 pub struct Verifier {
     node: Option<String>,
     leeway: Duration,
+    furthest: Furthest,
     clock: Clock,
     metrics: Metrics,
     memo: Memo,
@@ -145,6 +150,7 @@ impl Verifier {
         Ok(Self {
             node: settings.node,
             leeway: settings.leeway,
+            furthest: Furthest::new(clock.clone()),
             clock,
             metrics: metrics.clone(),
             memo: Memo::new(settings.memo_capacity),
@@ -199,6 +205,17 @@ impl Verifier {
     /// Starts with the keys of the agent before, where none are loaded yet.
     pub fn restore_keys(&self, saved: SavedKeys) {
         self.store.restore(saved);
+    }
+
+    /// How far time has come on this node, for its next agent: a token that was good here must be so
+    /// there, also when the clock is set back meanwhile.
+    pub fn furthest(&self) -> Timestamp {
+        self.furthest.now()
+    }
+
+    /// Takes in how far time had come for the agent before.
+    pub fn restore_furthest(&self, at: Timestamp) {
+        self.furthest.at_least(at);
     }
 
     /// Returns when other keys were loaded since this last returned. For one caller.
@@ -289,6 +306,7 @@ impl Verifier {
             issuer: &keys.issuer,
             audiences: &keys.audiences,
             now: self.clock.now(),
+            furthest: self.furthest.now(),
             leeway: self.leeway,
         }
     }

@@ -23,6 +23,7 @@ pub mod enrolment;
 pub mod error;
 pub mod exchange;
 pub mod identity;
+pub mod jumps;
 pub mod link;
 pub mod lost;
 pub mod metrics;

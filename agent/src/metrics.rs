@@ -13,7 +13,7 @@ use shared::serve;
 
 pub use exchange::ExchangeCounters;
 pub use labels::{
-    AcceptLimit, Delivery, EnrolmentOutcome, EventOutcome, ExchangeOutcome, JwksOutcome,
+    AcceptLimit, ClockJump, Delivery, EnrolmentOutcome, EventOutcome, ExchangeOutcome, JwksOutcome,
     ListenerEnd, Method, Outcome, PublishOutcome, RenewalOutcome, TokenOutcome,
 };
 pub use watch::WatchMetrics;
@@ -59,6 +59,8 @@ pub struct Metrics {
     pub tokens_verified: Counters<TokenOutcome>,
     /// Loads of the issuer's key set.
     pub jwks_refreshes: Counters<JwksOutcome>,
+    /// Times that the node's wall clock was set.
+    pub clock_jumps: Counters<ClockJump>,
     /// Listeners that are served; the IPv4 and IPv6 sockets of one Pod are one.
     pub listeners: Gauges<Delivery>,
     /// Listeners that were taken over from the keeper.
@@ -142,6 +144,10 @@ impl Metrics {
             )?,
             jwks_refreshes: make
                 .counters("jwks_refreshes_total", "Loads of the issuer's key set.")?,
+            clock_jumps: make.counters(
+                "clock_jumps_total",
+                "Times that the node's wall clock was set by 5 s or more.",
+            )?,
             listeners: make.gauges("listeners", "Listeners that are served.")?,
             listeners_adopted: make.counter(
                 "listeners_adopted_total",

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
+use jiff::Timestamp;
 use keeper::{MAX_SNAPSHOT_BYTES, check_snapshot};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct Snapshot<'a> {
     pub cache: Saved<'a>,
     /// The issuer's public keys, so that tokens can be verified while the API server is away.
     pub keys: Option<SavedKeys>,
+    /// How far time had come.
+    #[serde(default)]
+    pub furthest: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -35,6 +39,7 @@ struct Written<'a> {
     v: u8,
     cache: &'a Saved<'a>,
     keys: Option<SavedKeys>,
+    furthest: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -46,11 +51,16 @@ struct Version {
 ///
 /// # Errors
 /// When the kernel has no memory, or the snapshot is larger than a keeper takes.
-pub fn write(cache: &Saved<'_>, keys: Option<SavedKeys>) -> io::Result<OwnedFd> {
+pub fn write(
+    cache: &Saved<'_>,
+    keys: Option<SavedKeys>,
+    furthest: Timestamp,
+) -> io::Result<OwnedFd> {
     let snapshot = Written {
         v: VERSION,
         cache,
         keys,
+        furthest,
     };
     // Measured first: a buffer that grows would leave unwiped copies behind.
     let mut length = Length(0);

@@ -65,12 +65,14 @@ pub(super) struct Expected<'a> {
     pub(super) audiences: &'a [String],
     /// This node's wall clock.
     pub(super) now: Timestamp,
+    /// How far that has come, if it was set back.
+    pub(super) furthest: Timestamp,
     /// How far this node's clock may be behind the API server's.
     pub(super) leeway: Duration,
 }
 
 /// What a verified token proved, with all that is compared again at each request. Its `nbf` is not:
-/// that had passed by this clock, and a clock that is set back takes no credentials from a Pod.
+/// that has passed once and for all.
 pub(super) struct Proof {
     pub(super) workload: Arc<Workload>,
     /// The node that the token is bound to, where it says so.
@@ -103,7 +105,12 @@ impl Claims {
     /// # Errors
     /// [`Error::Unauthenticated`] with what was found and what was expected.
     pub(super) fn check<'a>(&self, expected: &Expected<'a>) -> Result<&'a str, Error> {
-        let Expected { issuer, now, .. } = *expected;
+        let Expected {
+            issuer,
+            now,
+            furthest,
+            ..
+        } = *expected;
         if self.iss != issuer {
             return Err(Error::Unauthenticated(format!(
                 "the token's issuer is {}, but this node accepts tokens of {}",
@@ -130,7 +137,7 @@ impl Claims {
         let valid_from = time("nbf", self.nbf)?
             .saturating_sub(expected.leeway)
             .unwrap_or(Timestamp::MIN);
-        if now < valid_from {
+        if furthest < valid_from {
             return Err(Error::Unauthenticated(format!(
                 "the token is not valid before {valid_from} ({} s of skew allowed), and this \
                  node's clock says {now:.0}: set the node's clock",

@@ -88,6 +88,16 @@ label! {
 }
 
 label! {
+    /// Which way the wall clock was set.
+    pub ClockJump = "direction" {
+        /// Ahead; also what a node that slept sees.
+        Forth => "forth",
+        /// Back.
+        Back => "back",
+    }
+}
+
+label! {
     /// How a listener reaches its workloads.
     pub Delivery = "delivery" {
         /// A listener in a Pod's network namespace.
