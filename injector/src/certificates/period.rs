@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
 
-/// How far certificates are backdated: the API server's clock may be behind ours.
-pub(super) const BACKDATED: Duration = Duration::from_mins(5);
+/// How far certificates are backdated: our clock may be an hour ahead when we make one, which is then
+/// served for months.
+pub(super) const BACKDATED: Duration = Duration::from_hours(2);
 
 /// The life of a certificate that was made here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use super::bundle::{publishes, repair};
@@ -84,6 +86,17 @@ fn over_twelve_years_every_step_is_trusted_by_what_was_published_before_it() {
     // Renewed every 60 days; an authority lives 5 years and is followed after 40 months.
     assert!((70..=80).contains(&certificates), "{certificates}");
     assert_eq!((authorities, dropped), (3, 3));
+}
+
+#[test]
+fn what_an_injector_makes_whose_clock_is_an_hour_ahead_is_valid_at_once() {
+    let made = made(Step::Start, None, later(start(), signed(DAY / 24)));
+    let certificate = CertificateDer::from_pem_slice(made.certificate.as_bytes()).unwrap();
+    for certificate in made.authorities.iter().chain([&certificate]) {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
+        let from = parsed.validity().not_before.timestamp();
+        assert!(from < start().as_second(), "valid from {from} on");
+    }
 }
 
 #[test]
