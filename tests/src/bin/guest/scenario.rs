@@ -18,7 +18,7 @@ use tests::{http, wait};
 use crate::{clock, machine};
 
 /// What may take long on a machine that is computed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The first kernel whose network namespaces have cookies.
 const NAMESPACE_COOKIES: (u32, u32) = (5, 14);
