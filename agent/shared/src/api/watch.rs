@@ -29,7 +29,7 @@ const EARLY: Duration = Duration::from_secs(1);
 /// one to a host that is gone, and the kernel gives it up after a quarter of an hour.
 const ANSWER_TIME: Duration = Duration::from_mins(1);
 
-/// A watch that ended before its time without having lasted this long is begun anew after a pause.
+/// A watch that ended before its time without having lasted this long has failed.
 const SHORT: Duration = Duration::from_secs(10);
 
 /// So many watches in a row may bring nothing at all. kube-apiserver ends each with a bookmark, if
@@ -48,8 +48,8 @@ const PAGE: u32 = 500;
 /// watch is gone on with only where it ended with its time, a minute:
 ///
 /// - One that outlives that by 5 s is a failure: its host has vanished and closed no connection.
-/// - One that ends before, by a FIN without a failure, is begun anew from a list: its host was
-///   killed, or something on the way cuts quiet connections.
+/// - One that ends before, without a failure, is begun anew from a list: its host was killed, or
+///   something on the way cuts quiet connections. Within 10 s of its begin that is a failure too.
 /// - After ten that brought nothing, not even a bookmark, all is listed to be sure: each may have
 ///   begun at a server that was restored while no watch was open.
 ///
@@ -195,13 +195,10 @@ where
     async fn follow(&mut self, mut watching: Watching<K>) -> Result<Option<Event<K>>, Error> {
         let end = watching.since + WATCH_TIME + LATE;
         let Ok(next) = timeout_at(end, watching.events.next()).await else {
-            return Err(Error::WatchFailed(kube::Error::Service(
-                "the API server has not ended the watch when its time was over".into(),
-            )));
+            return Err(failed("the API server did not end the watch with its time"));
         };
         let Some(next) = next else {
-            self.ended(watching);
-            return Ok(None);
+            return self.ended(watching).map(|()| None);
         };
         let (version, event) = match next.map_err(Error::WatchFailed)? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
@@ -219,15 +216,19 @@ where
     }
 
     /// Decides whether to go on from where a watch has ended.
-    fn ended(&mut self, watching: Watching<K>) {
+    fn ended(&mut self, watching: Watching<K>) -> Result<(), Error> {
         let lasted = watching.since.elapsed();
         self.quiet = if watching.brought { 0 } else { self.quiet + 1 };
-        if lasted + EARLY >= WATCH_TIME {
-            if self.quiet < QUIET_WATCHES {
-                self.at = At::Version(watching.version);
-            }
-        } else if lasted < SHORT {
-            self.pause = self.backoff.next();
+        if lasted < SHORT {
+            return Err(failed("the watch ended as soon as it had begun"));
         }
+        if lasted + EARLY >= WATCH_TIME && self.quiet < QUIET_WATCHES {
+            self.at = At::Version(watching.version);
+        }
+        Ok(())
     }
+}
+
+fn failed(why: &str) -> Error {
+    Error::WatchFailed(kube::Error::Service(why.into()))
 }
