@@ -1,6 +1,6 @@
 //! Unix sockets at paths that others know: bound aside, then renamed into place.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -38,7 +38,7 @@ pub fn publish(path: &Path, kind: SocketType, mode: u32) -> io::Result<(OwnedFd,
         path: path.to_owned(),
         kind,
         mode,
-        file: File::of(&fs::symlink_metadata(&aside)?),
+        file: File::at(&aside)?,
     };
     fs::rename(&aside, path)?;
     Ok((socket, published))
@@ -55,17 +55,24 @@ pub struct Published {
 
 /// A file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct File {
-    device: u64,
-    inode: u64,
+pub struct File {
+    /// The device.
+    pub device: u64,
+    /// The inode.
+    pub inode: u64,
 }
 
 impl File {
-    fn of(found: &Metadata) -> Self {
-        Self {
+    /// What is at `path` now; a link there is a file of its own.
+    ///
+    /// # Errors
+    /// When nothing is there.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self {
             device: found.dev(),
             inode: found.ino(),
-        }
+        })
     }
 }
 
@@ -99,8 +106,8 @@ impl Published {
 
     /// Looks at what is there now. Connects to another's socket to see whether it is alive.
     pub fn standing(&self) -> Standing {
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) if File::of(&found) == self.file => return Standing::Ours,
+        match File::at(&self.path) {
+            Ok(found) if found == self.file => return Standing::Ours,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Standing::Vacant,
             _ => {}
         }

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use shared::contract::{AGENT_SOCKET, ENROLL_SOCKET};
+use shared::socket::File;
 
 use super::decide::{self, Place};
 
@@ -23,15 +24,6 @@ const SOCKETS: [(&str, SocketType); 2] = [
     (ENROLL_SOCKET, SocketType::SEQPACKET),
     (AGENT_SOCKET, SocketType::STREAM),
 ];
-
-/// Which file the enrolment socket of a volume is: another one of the same name is another volume's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct File {
-    /// The device.
-    pub(crate) device: u64,
-    /// The inode.
-    pub(crate) inode: u64,
-}
 
 /// The listening sockets of a volume: `enroll.sock` and `agent.sock`.
 pub(crate) type Sockets = [OwnedFd; 2];
@@ -119,6 +111,7 @@ fn enter(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
 }
 
+/// Which file the enrolment socket of a volume is: another one of the same name is another volume's.
 fn file(directory: &OwnedFd) -> io::Result<File> {
     let found = rustix::fs::statat(directory, ENROLL_SOCKET, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(File {

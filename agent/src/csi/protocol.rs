@@ -6,10 +6,10 @@
 //! [`Complete`](Message::Complete).
 
 use shared::contract::MAX_TOKEN_BYTES;
+use shared::socket::File;
 use zeroize::Zeroizing;
 
 use super::decide::Place;
-use super::place::File;
 use crate::workload::PodUid;
 
 /// How every connection begins.

@@ -1,16 +1,14 @@
 //! The volumes that are published, and the link to the agent that serves them.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::net::SocketType;
-use shared::socket::connect;
+use shared::socket::{File, connect};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -47,7 +45,7 @@ pub(super) struct Volumes {
     state: Mutex<State>,
     orders: mpsc::Sender<Order>,
     /// Which file the socket of the agent is that is linked and has all that is held here.
-    linked: watch::Sender<Option<(u64, u64)>>,
+    linked: watch::Sender<Option<File>>,
 }
 
 #[derive(Default)]
@@ -115,7 +113,7 @@ impl Volumes {
     /// Whether the agent that is found at `path` now has all that is held here.
     pub(super) fn handed_over(&self, path: &Path) -> bool {
         let linked = *self.linked.borrow();
-        linked.is_some() && linked == file(path).ok()
+        linked.is_some() && linked == File::at(path).ok()
     }
 
     /// Whether the volume is published there and its sockets are alive.
@@ -213,7 +211,7 @@ impl Volumes {
 
     /// One connection to the agent. Ends well where another agent has taken the path.
     async fn talk(&self, path: &Path, orders: &mut mpsc::Receiver<Order>) -> io::Result<()> {
-        let file = file(path)?;
+        let file = File::at(path)?;
         let line = Line::new(connect(path, SocketType::SEQPACKET)?)?;
         // Those were for an agent that is gone; what still holds of them is told below.
         while orders.try_recv().is_ok() {}
@@ -237,7 +235,7 @@ impl Volumes {
                     line.send(&message, &sockets).await?;
                 }
                 _ = looks.tick() => {
-                    if self::file(path)? != file {
+                    if File::at(path)? != file {
                         return Ok(());
                     }
                 }
@@ -322,10 +320,4 @@ impl Volumes {
             self.gone(&volume, ended);
         }
     }
-}
-
-/// Which file is at a path.
-fn file(path: &Path) -> io::Result<(u64, u64)> {
-    let found = fs::symlink_metadata(path)?;
-    Ok((found.dev(), found.ino()))
 }
