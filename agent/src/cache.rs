@@ -15,6 +15,7 @@ mod gate;
 mod handover;
 mod held;
 mod hold;
+mod line;
 mod pace;
 mod policy;
 mod saved;

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use futures_util::future::OptionFuture;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
 use super::entry::{Entry, Settled, Step};
-use super::gate::{Blocked, Ending, Permit};
+use super::gate::{Ending, Permit, Turn};
 use super::urgency::Urgency;
 use crate::credentials::Credentials;
 use crate::exchange::{Exchange, ExchangeError};
@@ -40,34 +41,58 @@ impl<E: Exchange> Drop for Flight<E> {
     }
 }
 
+impl Step {
+    /// Whether it is what that turn was taken for.
+    fn keeps(&self, turn: &Turn) -> bool {
+        match self {
+            Self::Exchange {
+                urgency: Urgency::Background,
+                ends_at,
+                ..
+            } => ends_at.is_none_or(|ends_at| turn.is_for(ends_at)),
+            _ => false,
+        }
+    }
+}
+
 impl<E: Exchange> Flight<E> {
     /// Flies until there is nothing left to do, or the cache closes. An exchange that is under way
     /// then is seen through: a key may have been minted for it.
     async fn run(self) {
         let gate = &self.shared.gate;
         let mut waited_for_breaker = false;
+        let mut turn: Option<Turn> = None;
         while !self.shared.closing.is_cancelled() {
             let changed = gate.changed();
             let now = Instant::now();
-            match self.entry.plan(now, self.shared.clock.now()) {
+            let step = self.entry.plan(now, self.shared.clock.now());
+            turn = turn.filter(|turn| step.keeps(turn));
+            match step {
                 Step::Exchange {
                     workload,
                     urgency,
                     is_retry,
-                    remaining,
-                } => match gate.admit(urgency, is_retry || waited_for_breaker, remaining, now) {
-                    Ok(permit) => {
-                        waited_for_breaker = false;
-                        self.exchange(&workload, permit).await;
+                    ends_at,
+                } => {
+                    if urgency == Urgency::Background && turn.is_none() {
+                        turn = Some(gate.line_up(ends_at.unwrap_or(now)));
                     }
-                    Err(Blocked { until, by_breaker }) => {
-                        waited_for_breaker |= by_breaker;
-                        tokio::select! {
-                            () = self.sleep(until) => {}
-                            () = changed => {}
+                    match gate.admit(turn.as_ref(), is_retry || waited_for_breaker, now) {
+                        Ok(permit) => {
+                            (turn, waited_for_breaker) = (None, false);
+                            self.exchange(&workload, permit).await;
+                        }
+                        Err(blocked) => {
+                            waited_for_breaker |= blocked.by_breaker;
+                            let turn = turn.as_ref().filter(|_| blocked.in_line);
+                            tokio::select! {
+                                () = self.sleep(blocked.until) => {}
+                                () = changed, if turn.is_none() => {}
+                                Some(()) = OptionFuture::from(turn.map(Turn::come)) => {}
+                            }
                         }
                     }
-                },
+                }
                 Step::Sleep(until) => self.sleep(until).await,
                 Step::MissRenewal(until) => {
                     self.shared

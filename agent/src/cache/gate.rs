@@ -1,7 +1,6 @@
 //! What all identities of a node share on their way to the issuer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use fastrand::Rng;
 use prometheus::IntGauge;
@@ -12,6 +11,7 @@ use tokio::time::Instant;
 use super::breaker::{Breaker, Passage};
 use super::budget::Budget;
 use super::clocks::Clocks;
+use super::line::Place;
 use super::pace::Pace;
 use super::policy::Policy;
 use super::saved::SavedGate;
@@ -47,6 +47,8 @@ struct State {
 pub(super) struct Blocked {
     /// When to ask again, if [`Gate::changed`] does not come first.
     pub(super) until: Option<Instant>,
+    /// Others are in front: only that their turns end changes it, and [`Turn::come`] tells.
+    pub(super) in_line: bool,
     /// The breaker is open. Who waited for it pays from the budget afterwards, so that its closing
     /// lets no burst through.
     pub(super) by_breaker: bool,
@@ -120,7 +122,7 @@ impl Gate {
             breaker_open: state.breaker.is_open(),
             retries_left: state.budget.left(clocks.now),
             throttled_until: state.throttled_until.map(|until| clocks.wall_at(until)),
-            pause: state.pace.pause(),
+            caution: state.pace.caution(),
         }
     }
 
@@ -130,7 +132,8 @@ impl Gate {
         let state = &mut *guard;
         state.budget.restore(saved.retries_left, clocks.now);
         state.throttled_until = saved.throttled_until.map(|until| clocks.instant_at(until));
-        state.pace = Pace::with(saved.pause, clocks.now, &mut state.rng);
+        let rng = &mut state.rng;
+        state.pace.restore(saved.caution, clocks.now, rng);
         if saved.breaker_open && !state.breaker.is_open() {
             state.breaker.open(clocks.now, &mut state.rng);
         }
@@ -149,22 +152,33 @@ impl Gate {
         }
     }
 
-    /// Lets one exchange through, or says what it must wait for. `remaining` is what the key that it
-    /// renews has left.
+    /// Takes in an exchange that nobody waits for; `ends_at` is when the key that it renews ends.
+    pub(super) fn line_up(self: &Arc<Self>, ends_at: Instant) -> Turn {
+        let (place, called) = self.state().pace.join(ends_at);
+        Turn {
+            gate: Arc::clone(self),
+            place,
+            called,
+        }
+    }
+
+    /// Lets one exchange through, or says what it must wait for. One that has a turn waits for it, and
+    /// others are made for a request that is held.
     ///
     /// # Errors
     /// [`Blocked`], when it may not start now.
     pub(super) fn admit(
         self: &Arc<Self>,
-        urgency: Urgency,
+        turn: Option<&Turn>,
         is_retry: bool,
-        remaining: Duration,
         now: Instant,
     ) -> Result<Permit, Blocked> {
+        let urgency = turn.map_or(Urgency::Held, |_| Urgency::Background);
         let mut guard = self.state();
         let state = &mut *guard;
         let blocked = |until| Blocked {
             until,
+            in_line: false,
             by_breaker: false,
         };
         if state.resting && urgency == Urgency::Background {
@@ -176,9 +190,12 @@ impl Gate {
         {
             return Err(blocked(Some(until)));
         }
-        if urgency == Urgency::Background {
-            let admitted = state.pace.admit(remaining, now);
-            admitted.map_err(|at| blocked(Some(at)))?;
+        if let Some(turn) = turn {
+            let admitted = state.pace.admit(turn.place, now);
+            admitted.map_err(|until| Blocked {
+                in_line: until.is_none(),
+                ..blocked(until)
+            })?;
         }
         // Renewals have hours; behind them, if they hang, held requests would pass their limit.
         let places = match urgency {
@@ -190,8 +207,10 @@ impl Gate {
         }
         let is_probe = match state.breaker.passage(urgency, now) {
             Passage::Blocked(until) => {
-                let by_breaker = true;
-                return Err(Blocked { until, by_breaker });
+                return Err(Blocked {
+                    by_breaker: true,
+                    ..blocked(until)
+                });
             }
             Passage::Probe => {
                 state.breaker.probe();
@@ -215,6 +234,32 @@ impl Gate {
             is_probe,
             ending: None,
         })
+    }
+}
+
+/// A place among the exchanges that nobody waits for; given up when dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    gate: Arc<Gate>,
+    place: Place,
+    called: Arc<Notify>,
+}
+
+impl Turn {
+    /// Whether it is that of a key that ends then.
+    pub(super) fn is_for(&self, ends_at: Instant) -> bool {
+        self.place.0 == ends_at
+    }
+
+    /// Ends when it is in front.
+    pub(super) async fn come(&self) {
+        self.called.notified().await;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.gate.state().pace.leave(self.place);
     }
 }
 
@@ -268,8 +313,9 @@ mod tests {
     use super::*;
 
     fn admitted(gate: &Arc<Gate>, urgency: Urgency, permits: &mut Vec<Permit>) -> usize {
-        let before = permits.len();
-        while let Ok(permit) = gate.admit(urgency, false, Duration::ZERO, Instant::now()) {
+        let (before, now) = (permits.len(), Instant::now());
+        let turn = (urgency == Urgency::Background).then(|| gate.line_up(now));
+        while let Ok(permit) = gate.admit(turn.as_ref(), false, now) {
             permits.push(permit);
         }
         permits.len() - before

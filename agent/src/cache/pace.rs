@@ -1,84 +1,119 @@
 //! How fast a node makes the exchanges that nobody waits for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// A shorter pause is none.
-const SHORTEST: Duration = Duration::from_millis(500);
-/// The first pause after the issuer has throttled.
-const FIRST: Duration = Duration::from_secs(1);
-/// The longest: fifty identities one after the other take four hours, less than a key of six lives.
-const LONGEST: Duration = Duration::from_mins(5);
-/// The pause when the issuer is back after an outage that was long enough for many keys to be due.
-const AFTER_OUTAGE: Duration = Duration::from_secs(30);
-/// What counts as one.
-const OUTAGE: Duration = Duration::from_mins(1);
-/// Keys with this much life left or more are the last to be renewed.
-const FAR: Duration = Duration::from_hours(3);
+use super::line::{Line, Place};
 
-/// Pauses between exchanges: none until the issuer throttles or comes back from an outage. A throttled
-/// answer doubles the pause, any other one takes a quarter of it away. No node knows how many others
-/// there are: so each finds its share of what the issuer takes, instead of all asking for everything
-/// again each second.
+/// In how long a careful node makes all renewals that are due. It is as much as an outage that begins
+/// then takes from the reserve of a key.
+const WINDOW: Duration = Duration::from_mins(30);
+/// The longest, after an outage.
+const LONGEST_WINDOW: Duration = Duration::from_hours(2);
+/// What a careful node leaves of a key's life to mishaps.
+const RESERVE: f64 = 1.0 / 3.0;
+/// As careful as a node becomes.
+const MOST: f64 = 2.0;
+/// What a throttled answer adds to the caution.
+const STEP: f64 = 0.1;
+/// What another answer leaves of it. Where one exchange of twenty is throttled, the caution settles
+/// at a tenth; where one of three is, it is one; where every other one is, it is two.
+const RELIEF: f64 = 0.95;
+/// Less is none.
+const LEAST: f64 = 0.02;
+/// An outage that was long enough for many keys to be due, on all nodes at once.
+const OUTAGE: Duration = Duration::from_mins(1);
+
+/// Pauses between exchanges: none until the issuer throttles or comes back from an outage.
+///
+/// No node knows how many others there are, but each knows what became due, when, and what its own keys
+/// can wait for. What is due is renewed in half an hour, or after an outage in as long as that lasted:
+/// so the fleet asks no faster than it would have without one. Keys that end soon go first, and a node
+/// that has some asks more often than others. How much of the pause that follows from this is kept is
+/// the node's caution: a throttled answer adds to it, any other one takes some away, and after an outage
+/// it is one. Beyond that, only those wait longer whose keys can.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    pause: Duration,
-    next: Option<Instant>,
+    line: Line,
+    /// From 0 to [`MOST`].
+    caution: f64,
+    /// In how long all that is due is renewed; none is [`WINDOW`].
+    window: Option<Duration>,
+    /// When the last exchange began, and how much of the pause follows it.
+    last: Option<(Instant, f64)>,
 }
 
 impl Pace {
-    /// Goes on with the pause of another agent.
-    pub(super) fn with(pause: Duration, now: Instant, rng: &mut Rng) -> Self {
-        let mut pace = Self {
-            pause: pause.min(LONGEST),
-            next: None,
-        };
-        pace.begun(now, rng);
-        pace
+    /// Goes on as carefully as another agent.
+    pub(super) fn restore(&mut self, caution: f64, now: Instant, rng: &mut Rng) {
+        self.caution = caution.clamp(0.0, MOST);
+        self.begun(now, rng);
+        self.line.call_all();
     }
 
-    /// The pause that it is at.
-    pub(super) const fn pause(&self) -> Duration {
-        self.pause
+    /// How careful it is.
+    pub(super) const fn caution(&self) -> f64 {
+        self.caution
     }
 
-    /// Whether an exchange may begin for a key with so much life left; otherwise when to ask again. Of
-    /// those that wait for the same moment the one whose key ends first asks first.
-    pub(super) fn admit(&self, remaining: Duration, now: Instant) -> Result<(), Instant> {
-        let Some(next) = self.next else {
+    /// Takes in a renewal of a key that ends then, and says how it will be called.
+    pub(super) fn join(&mut self, ends_at: Instant) -> (Place, Arc<Notify>) {
+        self.line.join(ends_at)
+    }
+
+    /// Lets a renewal go.
+    pub(super) fn leave(&mut self, mine: Place) {
+        self.line.leave(mine);
+    }
+
+    /// Whether an exchange may begin; otherwise when to ask again, or [`None`] where others are in
+    /// front: it is called.
+    pub(super) fn admit(&self, mine: Place, now: Instant) -> Result<(), Option<Instant>> {
+        if self.caution == 0.0 {
+            return Ok(());
+        }
+        if !self.line.is_first(mine) {
+            return Err(None);
+        }
+        let Some((last, part)) = self.last else {
             return Ok(());
         };
-        let rank = remaining.min(FAR).as_secs_f64() / FAR.as_secs_f64();
-        let at = next + self.pause.mul_f64(rank / 2.0);
-        if at <= now { Ok(()) } else { Err(at) }
+        let window = self.window.unwrap_or(WINDOW).mul_f64(self.caution);
+        let spent = (1.0 - RESERVE) * self.caution.min(1.0);
+        let longest = self.line.longest_pause(window, spent, now);
+        let at = last + longest.unwrap_or_default().mul_f64(part);
+        if at <= now { Ok(()) } else { Err(Some(at)) }
     }
 
     /// An exchange begins.
     pub(super) fn begun(&mut self, now: Instant, rng: &mut Rng) {
-        let jitter = 0.5 + rng.f64();
-        self.next = (!self.pause.is_zero()).then(|| now + self.pause.mul_f64(jitter));
+        self.last = Some((now, 0.5 + rng.f64()));
     }
 
     /// The issuer has answered and did not throttle.
     pub(super) fn answered(&mut self) {
-        self.pause = self.pause * 3 / 4;
-        if self.pause < SHORTEST {
-            *self = Self::default();
+        self.caution *= RELIEF;
+        if self.caution < LEAST && self.caution > 0.0 {
+            (self.caution, self.window) = (0.0, None);
+            self.line.call_all();
         }
     }
 
     /// The issuer has throttled.
     pub(super) fn throttled(&mut self, now: Instant, rng: &mut Rng) {
-        self.pause = (self.pause * 2).clamp(FIRST, LONGEST);
+        self.caution = (self.caution + STEP).min(MOST);
         self.begun(now, rng);
     }
 
     /// The issuer is back after so long.
     pub(super) fn resumed(&mut self, away: Duration, now: Instant, rng: &mut Rng) {
         if away >= OUTAGE {
-            self.pause = self.pause.max(AFTER_OUTAGE);
+            self.caution = self.caution.max(1.0);
+            self.window = Some(away.clamp(WINDOW, LONGEST_WINDOW));
             self.begun(now, rng);
         }
     }
@@ -89,52 +124,91 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_hours(1);
+
+    /// How long whoever is in front must wait.
+    fn pause(pace: &Pace, mine: Place, now: Instant) -> Duration {
+        let at = pace.admit(mine, now).unwrap_err();
+        at.expect("nobody is in front of it") - now
+    }
+
+    fn about(pause: Duration, expected: Duration) -> bool {
+        pause >= expected / 2 && pause <= expected * 3 / 2
+    }
 
     #[test]
     fn it_is_free_until_the_issuer_throttles_and_again_after_some_answers() {
         let (now, mut rng) = (Instant::now(), Rng::with_seed(1));
         let mut pace = Pace::default();
+        let (mine, _) = pace.join(now + 3 * HOUR);
         pace.begun(now, &mut rng);
-        assert_eq!(pace.admit(Duration::ZERO, now), Ok(()));
-        for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+        assert_eq!(pace.admit(mine, now), Ok(()));
+        for times in 1..=25 {
             pace.throttled(now, &mut rng);
-            let at = pace.admit(Duration::ZERO, now).unwrap_err() - now;
-            let pause = pause * SECOND;
-            assert!(
-                at >= pause / 2 && at <= pause * 3 / 2,
-                "{at:?} of {pause:?}"
-            );
-            assert_eq!(pace.admit(Duration::ZERO, now + at), Ok(()));
+            let minutes = (3 * times).min(60);
+            let pause = pause(&pace, mine, now);
+            assert!(about(pause, minutes * 60 * SECOND), "{pause:?}, {minutes}");
+            assert_eq!(pace.admit(mine, now + pause), Ok(()));
         }
         let answers = std::iter::from_fn(|| {
             pace.answered();
-            (!pace.pause().is_zero()).then_some(())
+            (pace.caution() > 0.0).then_some(())
         });
-        assert_eq!(answers.count(), 22);
-        assert_eq!(pace.admit(Duration::ZERO, now), Ok(()));
+        assert_eq!(answers.count(), 89);
+        assert_eq!(pace.admit(mine, now), Ok(()));
     }
 
     #[test]
-    fn the_key_that_ends_first_asks_first() {
+    fn while_it_is_careful_one_goes_after_the_other() {
         let (now, mut rng) = (Instant::now(), Rng::with_seed(1));
         let mut pace = Pace::default();
+        let [late, soon] = [3 * HOUR, HOUR].map(|left| pace.join(now + left).0);
+        assert_eq!(pace.admit(late, now), Ok(()));
         pace.throttled(now, &mut rng);
-        let [soon, later, far, farther] = [1, 60, 180, 600].map(|minutes| {
-            let remaining = Duration::from_mins(minutes);
-            pace.admit(remaining, now).unwrap_err()
-        });
-        assert!(soon < later && later < far && far == farther);
+        assert_eq!(pace.admit(late, now + HOUR), Err(None));
+        assert_eq!(pace.admit(soon, now + HOUR), Ok(()));
+        pace.leave(soon);
+        assert_eq!(pace.admit(late, now + HOUR), Ok(()));
+    }
+
+    #[test]
+    fn whose_keys_end_soon_asks_more_often_and_the_longer_the_outage_the_slower_are_all() {
+        let now = Instant::now();
+        let paused = |away: Duration, left: Duration, waiting: u32| {
+            let (mut pace, mut rng) = (Pace::default(), Rng::with_seed(1));
+            let all: Vec<_> = (0..waiting).map(|_| pace.join(now + left).0).collect();
+            pace.resumed(away, now, &mut rng);
+            let mine = *all.first().unwrap();
+            pause(&pace, mine, now)
+        };
+        for (away, left, waiting, expected) in [
+            (OUTAGE, 3 * HOUR, 30, 60),
+            (HOUR, 3 * HOUR, 30, 120),
+            (9 * HOUR, 4 * HOUR, 30, 240),
+            (HOUR, HOUR / 4, 30, 20),
+            (HOUR, HOUR / 20, 1, 120),
+            (HOUR, Duration::ZERO, 2, 40),
+        ] {
+            let pause = paused(away, left, waiting);
+            assert!(
+                about(pause, expected * SECOND),
+                "{pause:?}, not {expected} s"
+            );
+        }
     }
 
     #[test]
     fn only_a_long_outage_makes_it_careful() {
         let (now, mut rng) = (Instant::now(), Rng::with_seed(1));
         let mut pace = Pace::default();
-        pace.resumed(59 * SECOND, now, &mut rng);
-        assert!(pace.pause().is_zero());
-        pace.resumed(60 * SECOND, now, &mut rng);
-        assert_eq!(pace.pause(), AFTER_OUTAGE);
-        let next = Pace::with(pace.pause(), now, &mut rng);
-        assert!(next.admit(Duration::ZERO, now).is_err());
+        let (mine, _) = pace.join(now + HOUR);
+        pace.resumed(OUTAGE.saturating_sub(SECOND), now, &mut rng);
+        assert_eq!(pace.admit(mine, now), Ok(()));
+        pace.resumed(OUTAGE, now, &mut rng);
+        assert!(pace.admit(mine, now).is_err());
+        let mut next = Pace::default();
+        let (mine, _) = next.join(now + HOUR);
+        next.restore(pace.caution(), now, &mut rng);
+        assert!(next.admit(mine, now).is_err());
     }
 }

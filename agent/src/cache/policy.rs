@@ -54,7 +54,7 @@ impl Default for Policy {
             breaker_threshold: 5,
             probe_interval_held: Duration::from_secs(1),
             probe_interval_background: Duration::from_secs(15),
-            longest_probe_interval: Duration::from_mins(2),
+            longest_probe_interval: Duration::from_mins(5),
             sweep_interval: Duration::from_secs(30),
             seed: None,
         }

@@ -5,7 +5,6 @@
 //! reboot, and little to a person. Whatever has ended meanwhile is left out when it is read.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -86,7 +85,7 @@ pub(super) struct SavedGate {
     pub(super) breaker_open: bool,
     pub(super) retries_left: f64,
     pub(super) throttled_until: Option<Timestamp>,
-    /// Between two exchanges that nobody waits for.
+    /// With exchanges that nobody waits for.
     #[serde(default)]
-    pub(super) pause: Duration,
+    pub(super) caution: f64,
 }

@@ -74,8 +74,8 @@ pub(in crate::cache) enum Step {
         workload: Arc<Workload>,
         urgency: Urgency,
         is_retry: bool,
-        /// What the key that is renewed has left.
-        remaining: Duration,
+        /// When the key that is renewed ends.
+        ends_at: Option<Instant>,
     },
     /// Nothing, until then or until woken.
     Sleep(Option<Instant>),
@@ -170,7 +170,7 @@ impl State {
                     workload,
                     urgency,
                     is_retry: self.backoff.is_retry(),
-                    remaining: deadline.map_or(Duration::ZERO, |end| end - now),
+                    ends_at: deadline,
                 },
             },
             Choice::Later(at) => Step::Sleep(Some(at)),

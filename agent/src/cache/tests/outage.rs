@@ -178,7 +178,7 @@ async fn a_key_that_an_outage_outlived_is_fetched_before_anyone_asks() {
     node.script.usually(Act::Fail(unavailable()));
     sleep(7 * 60 * MINUTE).await;
     node.script.usually(Act::Mint(3600));
-    sleep(2 * MINUTE).await;
+    sleep(7 * MINUTE).await;
     node.expect(&pod, "KEY2", Outcome::Hit).await;
 }
 
