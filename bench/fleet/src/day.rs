@@ -6,6 +6,7 @@ use agent::metrics::Metrics;
 use fastrand::Rng;
 use jiff::Timestamp;
 use shared::clock::Clock;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::issuer::{Issuer, Second};
@@ -43,6 +44,8 @@ struct Fleet {
     begun: Instant,
     rng: Rng,
     course: Course,
+    /// Requests that wait, and whether they count for nodes that start. The day does not wait for them.
+    asking: JoinSet<(bool, bool)>,
 }
 
 /// Runs a plan to its end. Tokio's time must be paused.
@@ -51,7 +54,7 @@ struct Fleet {
 /// When metrics cannot be made, or an agent's memory cannot be handed over.
 pub async fn run(plan: &Plan) -> anyhow::Result<Course> {
     let clock = Clock::anchored(Timestamp::from_second(1_800_000_000)?);
-    let issuer = Issuer::new(plan.limit, clock.clone());
+    let issuer = Issuer::new(plan.limit, plan.burst, clock.clone());
     let metrics = Metrics::new(&prometheus::Registry::new())?;
     let parts = Parts {
         issuer,
@@ -64,6 +67,7 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Course> {
         parts,
         begun: Instant::now(),
         rng: Rng::with_seed(plan.seed),
+        asking: JoinSet::new(),
         course: Course {
             seconds: Vec::new(),
             minted: 0,
@@ -85,7 +89,7 @@ impl Fleet {
         let (mut upgraded, mut restarted) = (false, false);
         let mut at = Duration::ZERO;
         while at < plan.time {
-            self.start(at).await;
+            self.start(at);
             let is_away = (plan.outage_at..outage_ends).contains(&at);
             if is_away != was_away {
                 self.parts.issuer.away(is_away);
@@ -102,22 +106,23 @@ impl Fleet {
                 for node in &mut self.nodes {
                     node.lose();
                 }
-                self.course.starting += self.ask_all(0..self.nodes.len()).await;
+                self.ask_all(0..self.nodes.len(), true);
             }
-            self.roll().await;
+            self.roll();
             if at.as_secs().is_multiple_of(60) {
                 self.look(at, outage_ends);
             }
             if at.as_secs().is_multiple_of(ROUND.as_secs()) {
-                let asked = self.ask_all(0..self.nodes.len()).await;
-                if restarted && self.course.back_after.is_none() {
-                    self.course.starting += asked;
-                } else {
-                    self.course.running += asked;
-                }
+                self.ask_all(0..self.nodes.len(), self.is_restarting());
+            }
+            while let Some(ended) = self.asking.try_join_next() {
+                self.count(ended?);
             }
             at += STEP;
             sleep_until(self.begun + at).await;
+        }
+        while let Some(ended) = self.asking.join_next().await {
+            self.count(ended?);
         }
         self.course.seconds = self.parts.issuer.seconds();
         self.course.minted = self.parts.issuer.minted();
@@ -134,7 +139,7 @@ impl Fleet {
     }
 
     /// Starts the nodes whose time has come.
-    async fn start(&mut self, at: Duration) {
+    fn start(&mut self, at: Duration) {
         let share = at.as_secs_f64() / self.plan.start_within.as_secs_f64().max(1.0);
         #[expect(
             clippy::cast_possible_truncation,
@@ -149,21 +154,29 @@ impl Fleet {
             let node = Node::new(number, identities, parts, self.plan.seed);
             self.nodes.push(node);
         }
-        self.course.starting += self.ask_all(first..due).await;
+        self.ask_all(first..due, true);
     }
 
-    async fn ask_all(&self, nodes: std::ops::Range<usize>) -> Asked {
-        let nodes = self.nodes.get(nodes).unwrap_or_default();
-        let mut asked = Asked::default();
-        let mut running: Vec<_> = nodes.iter().map(|node| Box::pin(node.ask_all())).collect();
-        for node in &mut running {
-            asked += node.as_mut().await;
+    fn ask_all(&mut self, nodes: std::ops::Range<usize>, is_starting: bool) {
+        for node in self.nodes.get(nodes).unwrap_or_default() {
+            for asking in node.ask_all() {
+                self.asking
+                    .spawn(async move { (is_starting, asking.await) });
+            }
         }
-        asked
+    }
+
+    const fn count(&mut self, (is_starting, is_answered): (bool, bool)) {
+        let asked = if is_starting {
+            &mut self.course.starting
+        } else {
+            &mut self.course.running
+        };
+        asked.count(is_answered);
     }
 
     /// As many Pods as end in one step make way to new ones.
-    async fn roll(&mut self) {
+    fn roll(&mut self) {
         let pods = self.nodes.len() * self.plan.identities;
         #[expect(clippy::cast_precision_loss, reason = "some thousands of Pods")]
         let mean = pods as f64 * STEP.as_secs_f64() / self.plan.pod_life.as_secs_f64().max(1.0);
@@ -171,16 +184,17 @@ impl Fleet {
         while left >= 1.0 {
             left -= 1.0;
             let number = self.rng.usize(..self.nodes.len().max(1));
-            let restarting = self.course.back_after.is_none() && self.parts_are_lost();
+            let is_starting = self.is_restarting();
             if let Some(node) = self.nodes.get_mut(number) {
-                let asked = node.roll().await;
-                if restarting {
-                    self.course.starting += asked;
-                } else {
-                    self.course.running += asked;
-                }
+                let asking = node.roll();
+                self.asking
+                    .spawn(async move { (is_starting, asking.await) });
             }
         }
+    }
+
+    fn is_restarting(&self) -> bool {
+        self.course.back_after.is_none() && self.parts_are_lost()
     }
 
     fn parts_are_lost(&self) -> bool {

@@ -38,7 +38,8 @@ impl Second {
 #[derive(Clone, Debug)]
 pub struct Issuer {
     state: Arc<Mutex<State>>,
-    limit: u32,
+    limit: f64,
+    burst: f64,
     begun: Instant,
     clock: Clock,
 }
@@ -48,14 +49,18 @@ struct State {
     is_away: bool,
     seconds: Vec<Second>,
     minted: u64,
+    /// Exchanges that it would take at once, when it was last asked, and when that was.
+    level: f64,
+    asked: Duration,
 }
 
 impl Issuer {
-    /// Takes `limit` exchanges each second.
-    pub fn new(limit: u32, clock: Clock) -> Self {
+    /// Takes `limit` exchanges each second in the long run, and `burst` at once.
+    pub fn new(limit: u32, burst: u32, clock: Clock) -> Self {
         Self {
             state: Arc::default(),
-            limit,
+            limit: limit.into(),
+            burst: burst.into(),
             begun: Instant::now(),
             clock,
         }
@@ -84,7 +89,11 @@ impl Issuer {
     fn decide(&self) -> Result<u64, ExchangeError> {
         let mut guard = self.state();
         let state = &mut *guard;
-        let now = usize::try_from(self.begun.elapsed().as_secs()).unwrap_or(usize::MAX);
+        let elapsed = self.begun.elapsed();
+        let filled = elapsed.saturating_sub(state.asked).as_secs_f64() * self.limit;
+        state.level = (state.level + filled).min(self.burst);
+        state.asked = elapsed;
+        let now = usize::try_from(elapsed.as_secs()).unwrap_or(usize::MAX);
         if state.seconds.len() <= now {
             state.seconds.resize(now + 1, Second::default());
         }
@@ -98,13 +107,14 @@ impl Issuer {
                 message: "no connection".to_owned(),
             });
         }
-        if second.minted >= self.limit {
+        if state.level < 1.0 {
             second.throttled += 1;
             return Err(ExchangeError::Throttled {
                 retry_after: Some(Duration::from_secs(1)),
                 message: "status 429".to_owned(),
             });
         }
+        state.level -= 1.0;
         second.minted += 1;
         state.minted += 1;
         Ok(state.minted)

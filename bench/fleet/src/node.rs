@@ -11,12 +11,14 @@ use fastrand::Rng;
 use secrecy::SecretString;
 use shared::clock::Clock;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::issuer::Issuer;
 
 /// Keys of 6 h are renewed when 3 h 18 min to 2 h 42 min are left; the rest is for the exchange.
 const FRESH: Duration = Duration::from_mins(160);
+
+/// Sweeps decide nothing while no wall clock jumps, and were half of what a simulated day cost.
+const SWEEP: Duration = Duration::from_mins(10);
 
 /// A node of the fleet.
 pub struct Node {
@@ -28,7 +30,6 @@ pub struct Node {
     parts: Parts,
     rng: Rng,
     shutdown: CancellationToken,
-    keeping: AbortOnDropHandle<()>,
 }
 
 /// What nodes share.
@@ -55,7 +56,7 @@ impl Node {
     /// Makes the node with one Pod for each identity, and nobody has asked yet.
     pub fn new(number: usize, identities: usize, parts: Parts, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed.wrapping_add(u64::try_from(number).unwrap_or_default()));
-        let (cache, shutdown, keeping) = start(&parts, &mut rng);
+        let (cache, shutdown) = start(&parts, &mut rng);
         let mut node = Self {
             cache,
             pods: Vec::new(),
@@ -64,7 +65,6 @@ impl Node {
             parts,
             rng,
             shutdown,
-            keeping,
         };
         node.pods = (0..identities).map(|account| node.pod(account)).collect();
         node
@@ -87,36 +87,28 @@ impl Node {
         })
     }
 
-    /// Replaces one Pod by a new one of the same identity: it enrols before the old one has gone.
-    ///
-    /// It asks at once, and so says what it got.
-    pub async fn roll(&mut self) -> Asked {
+    /// Replaces one Pod by a new one of the same identity, which asks: the old one has gone when that is answered.
+    pub fn roll(&mut self) -> impl Future<Output = bool> + Send + use<> {
         let account = self.rng.usize(..self.pods.len().max(1));
         let next = self.pod(account);
-        let asked = self.ask(&next).await;
-        if let Some(place) = self.pods.get_mut(account) {
-            let old = std::mem::replace(place, next);
-            self.cache.forget(&old.pod.uid);
+        let place = self.pods.get_mut(account);
+        let old = place.map(|place| std::mem::replace(place, Arc::clone(&next)));
+        let cache = self.cache.clone();
+        async move {
+            let is_answered = cache.credentials(&next).await.is_ok();
+            if let Some(old) = old {
+                cache.forget(&old.pod.uid);
+            }
+            is_answered
         }
-        asked
     }
 
-    /// All Pods ask at once, and wait.
-    pub async fn ask_all(&self) -> Asked {
-        let mut running = tokio::task::JoinSet::new();
-        for pod in &self.pods {
+    /// Each Pod asks, and waits.
+    pub fn ask_all(&self) -> impl Iterator<Item = impl Future<Output = bool> + Send + use<>> {
+        self.pods.iter().map(|pod| {
             let (cache, pod) = (self.cache.clone(), Arc::clone(pod));
-            running.spawn(async move { cache.credentials(&pod).await.is_ok() });
-        }
-        let mut asked = Asked::default();
-        while let Some(ended) = running.join_next().await {
-            asked += Asked::of(ended.unwrap_or(false));
-        }
-        asked
-    }
-
-    async fn ask(&self, pod: &Arc<Workload>) -> Asked {
-        Asked::of(self.cache.credentials(pod).await.is_ok())
+            async move { cache.credentials(&pod).await.is_ok() }
+        })
     }
 
     /// The agent is replaced: the next one takes its memory over.
@@ -137,7 +129,7 @@ impl Node {
     /// The node restarts: nothing is left.
     pub fn lose(&mut self) {
         self.shutdown.cancel();
-        (self.cache, self.shutdown, self.keeping) = start(&self.parts, &mut self.rng);
+        (self.cache, self.shutdown) = start(&self.parts, &mut self.rng);
     }
 
     /// How many identities have a key of which more is left than when renewals are due at the latest.
@@ -157,12 +149,11 @@ impl Node {
     }
 }
 
-fn start(
-    parts: &Parts,
-    rng: &mut Rng,
-) -> (Cache<Issuer>, CancellationToken, AbortOnDropHandle<()>) {
+/// Starts an agent, which works until the token is cancelled.
+fn start(parts: &Parts, rng: &mut Rng) -> (Cache<Issuer>, CancellationToken) {
     let policy = Policy {
         seed: Some(rng.u64(..)),
+        sweep_interval: SWEEP,
         ..Policy::default()
     };
     let Parts {
@@ -173,22 +164,18 @@ fn start(
     let cache = Cache::new(issuer, policy, clock, metrics);
     let (shutdown, keeper) = (CancellationToken::new(), cache.clone());
     let stop = shutdown.clone();
-    let keeping = tokio::spawn(async move { keeper.keep(stop).await });
-    (cache, shutdown, AbortOnDropHandle::new(keeping))
+    // Only by its end do renewals end that are under way.
+    drop(tokio::spawn(async move { keeper.keep(stop).await }));
+    (cache, shutdown)
 }
 
 impl Asked {
-    const fn of(is_answered: bool) -> Self {
-        Self {
-            answered: if is_answered { 1 } else { 0 },
-            failed: if is_answered { 0 } else { 1 },
+    /// One more.
+    pub const fn count(&mut self, is_answered: bool) {
+        if is_answered {
+            self.answered += 1;
+        } else {
+            self.failed += 1;
         }
-    }
-}
-
-impl std::ops::AddAssign for Asked {
-    fn add_assign(&mut self, more: Self) {
-        self.answered += more.answered;
-        self.failed += more.failed;
     }
 }

@@ -16,10 +16,13 @@ pub struct Plan {
     /// Simulated time.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "24h")]
     pub time: Duration,
-    /// Exchanges that the issuer takes each second from the whole fleet; it answers others with 429
-    /// and `Retry-After: 1`.
+    /// Exchanges that the issuer takes each second from the whole fleet in the long run; it answers
+    /// others with 429 and `Retry-After: 1`.
     #[arg(long, default_value_t = 5)]
     pub limit: u32,
+    /// How many it takes at once.
+    #[arg(long, default_value_t = 50)]
+    pub burst: u32,
     /// When the issuer goes away.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "8h")]
     pub outage_at: Duration,

@@ -44,7 +44,8 @@ async fn an_outage_is_seen_by_no_pod() {
     let course = day::run(&plan).await.unwrap();
     assert_eq!(course.running.failed, 0);
     assert!(course.running.answered > 100);
-    assert!(course.fresh_after.unwrap() < Duration::from_hours(1));
+    // As long as the outage was, and jitter.
+    assert!(course.fresh_after.unwrap() < Duration::from_hours(3));
     assert!(report::figures(&plan, &course).unreached > 0.0);
 }
 
