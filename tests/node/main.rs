@@ -19,6 +19,7 @@ mod held;
 mod isolation;
 mod lifecycle;
 mod reattach;
+mod reboot;
 mod survival;
 mod tutorial;
 
@@ -69,6 +70,7 @@ const SCENARIOS: &[Scenario] = &scenarios![
     isolation::a_pod_can_take_no_port_and_learns_of_no_other_pod,
     delivery::pods_in_the_nodes_network_share_a_listener_and_no_key,
     survival::no_request_fails_whatever_is_restarted_or_away,
+    reboot::pods_come_back_by_themselves_when_their_node_reboots,
     reattach::pods_that_lost_their_listeners_have_new_ones_without_a_restart,
 ];
 

@@ -18,6 +18,7 @@ mod machine;
 mod memory;
 mod names;
 mod processes;
+mod reboot;
 mod release;
 mod runtime;
 mod traces;
