@@ -22,6 +22,11 @@ const PODS: usize = 20;
 const FULL: usize = 250;
 /// How long a full node may take to start, and to be empty.
 const DEADLINE: Duration = Duration::from_mins(15);
+/// What `caios-enroll` may have by default. With less, the kernel makes its container wait for its share
+/// while it is started.
+const DEFAULT: &str = "injector.enroll.cpu=100m";
+/// So that the scheduler has place for all of them at once.
+const FEW: &str = "injector.enroll.cpu=20m";
 /// The scheduler counts what Pods ask for, and a small machine has not 250 times the default.
 const SMALL: &str = "injector.enroll.cpu=1m,injector.enroll.memory=8Mi";
 
@@ -135,57 +140,76 @@ pub(crate) fn pods_have_credentials_soon_after_they_are_scheduled(
     cluster.until_injected(&namespace, "trainer")?;
     // The identity's key stays in memory while it has a Pod: what an exchange takes is CoreWeave's.
     let keeps = cluster.idle_pod(&namespace, "keeps")?;
+    values(cluster, DEFAULT)?;
+    let alone = Way::ALL.map(|way| one_by_one(cluster, &namespace, way));
+    values(cluster, FEW)?;
+    let together = Way::ALL.map(|way| at_once(cluster, &namespace, way));
     println!(
         "\nSeconds from scheduled (the watch sees `spec.nodeName`) to the first credential in the workload's \
-         container\n(containerd reads its line; without credentials: its first line), {PODS} Pods each:\n"
+         container\n(containerd reads its line; without credentials: its first line), {PODS} Pods each. At once \
+         with {FEW}:\n"
     );
     println!("| volume | one after another: p50 | p99 | {PODS} at once: p50 | p99 |");
     println!("| --- | ---: | ---: | ---: | ---: |");
-    for way in Way::ALL {
-        // Whatever the first of a kind costs is not counted.
-        let first = way.pod(cluster, &namespace, "first")?;
-        wait::until("the first one has a line", PHASE_DEADLINE, || {
-            first.first_line().is_some()
-        })?;
-        first.delete()?;
-        let mut one_by_one = Vec::new();
-        let moments = cluster.watch_moments(&namespace);
-        for number in 0..PODS {
-            let pod = way.pod(cluster, &namespace, &format!("one-{number}"))?;
-            one_by_one.extend(delays(
-                &moments,
-                std::slice::from_ref(&pod),
-                PHASE_DEADLINE,
-            )?);
-            pod.ask_to_end()?;
-            // Nothing of it takes time from the next; what the kubelet removes later does not count.
-            wait::until("nothing of it runs", PHASE_DEADLINE, || {
-                Process::of_pod(&pod.uid).is_empty()
-            })?;
-        }
-        let moments = cluster.watch_moments(&namespace);
-        let names = (0..PODS).map(|number| format!("together-{number}"));
-        let pods = names.map(|name| way.pod(cluster, &namespace, &name));
-        let pods: Vec<_> = pods.collect::<Result<_, _>>()?;
-        let together = delays(&moments, &pods, PHASE_DEADLINE)?;
-        pods.iter().try_for_each(Workload::ask_to_end)?;
-        pods.iter().try_for_each(Workload::gone)?;
+    for ((way, alone), together) in Way::ALL.into_iter().zip(alone).zip(together) {
+        let (alone, together) = (Values::new(alone?), Values::new(together?));
         println!(
             "| {} | {} | {} |",
             way.name(),
-            Values::new(one_by_one).cells(),
-            Values::new(together).cells()
+            alone.cells(),
+            together.cells()
         );
     }
     println!();
     keeps.delete()
 }
 
-pub(crate) fn a_full_node_of_csi_pods_leaves_nothing(cluster: &Cluster) -> anyhow::Result<()> {
+/// Installs the chart with other values of the injector.
+fn values(cluster: &Cluster, values: &str) -> anyhow::Result<()> {
     cluster.typed(&format!(
-        "helm upgrade {RELEASE} ./helm -n {NAMESPACE} --reuse-values --set {SMALL}"
+        "helm upgrade {RELEASE} ./helm -n {NAMESPACE} --reuse-values --set {values}"
     ))?;
-    cluster.until_rolled_out()?;
+    cluster.until_rolled_out()
+}
+
+fn one_by_one(cluster: &Cluster, namespace: &str, way: Way) -> anyhow::Result<Vec<f64>> {
+    // Whatever the first of a kind costs is not counted.
+    let first = way.pod(cluster, namespace, "first")?;
+    wait::until("the first one has a line", PHASE_DEADLINE, || {
+        first.first_line().is_some()
+    })?;
+    first.delete()?;
+    let mut all = Vec::new();
+    let moments = cluster.watch_moments(namespace);
+    let mut ending = Vec::new();
+    for number in 0..PODS {
+        let pod = way.pod(cluster, namespace, &format!("one-{number}"))?;
+        let pods = std::slice::from_ref(&pod);
+        all.extend(delays(&moments, pods, PHASE_DEADLINE)?);
+        pod.ask_to_end()?;
+        // Nothing of it takes time from the next; what the kubelet removes later does not count.
+        wait::until("nothing of it runs", PHASE_DEADLINE, || {
+            Process::of_pod(&pod.uid).is_empty()
+        })?;
+        ending.push(pod);
+    }
+    ending.iter().try_for_each(Workload::gone)?;
+    Ok(all)
+}
+
+fn at_once(cluster: &Cluster, namespace: &str, way: Way) -> anyhow::Result<Vec<f64>> {
+    let moments = cluster.watch_moments(namespace);
+    let names = (0..PODS).map(|number| format!("together-{number}"));
+    let pods = names.map(|name| way.pod(cluster, namespace, &name));
+    let pods: Vec<_> = pods.collect::<Result<_, _>>()?;
+    let all = delays(&moments, &pods, PHASE_DEADLINE)?;
+    pods.iter().try_for_each(Workload::ask_to_end)?;
+    pods.iter().try_for_each(Workload::gone)?;
+    Ok(all)
+}
+
+pub(crate) fn a_full_node_of_csi_pods_leaves_nothing(cluster: &Cluster) -> anyhow::Result<()> {
+    values(cluster, SMALL)?;
     let namespace = csi::namespace(cluster, "full")?;
     // What the first Pod leaves, buffers and a connection to CoreWeave, is no Pod's.
     Way::Csi
@@ -240,11 +264,15 @@ pub(crate) fn a_full_node_of_csi_pods_leaves_nothing(cluster: &Cluster) -> anyho
         },
     )?;
     let mut after: Vec<Held> = held();
-    let back = wait::until("all have as many descriptors and threads as before", PHASE_DEADLINE, || {
-        after = held();
-        let mut pairs = after.iter().zip(&before);
-        pairs.all(|(after, before)| after.is_open_as(before))
-    });
+    let back = wait::until(
+        "all have as many descriptors and threads as before",
+        PHASE_DEADLINE,
+        || {
+            after = held();
+            let mut pairs = after.iter().zip(&before);
+            pairs.all(|(after, before)| after.is_open_as(before))
+        },
+    );
 
     println!("\n{FULL} Pods with CSI volumes on one node, created together:\n");
     println!("| | |\n| --- | ---: |");
