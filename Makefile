@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both install what they miss under target/tools.
 
-.PHONY: demo demo-shell node test survive soak images bench bench-quick fleet fmt
+.PHONY: demo demo-shell node node-figures test survive soak images bench bench-quick fleet fmt
 
 demo: ## the main job without a cluster: real agent, real AWS clients, stand-in for CoreWeave
 	@tests/demo.sh
@@ -11,6 +11,10 @@ demo-shell: ## a shell inside a Pod of the demo
 node: ## a whole Kubernetes node with the chart on it, and a shell with kubectl and helm; needs root
 	@PYTHON_CLIENTS="aws boto3" tests/tools/fetch.sh base python kubernetes etcd helm buildah runtime workload
 	@cargo test --quiet --workspace --test node --locked -- --shell
+
+node-figures: ## on such a node: how soon Pods have credentials, and what 250 of them with CSI volumes take
+	@tests/tools/fetch.sh
+	@IMAGE_PROFILE=release cargo test --workspace --test node --locked -- --figures
 
 test: ## everything that CI checks
 	@tests/run.sh

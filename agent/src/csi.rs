@@ -42,6 +42,7 @@ use rpc::Names;
 use volumes::Volumes;
 
 use crate::published::PublishedSocket;
+use crate::trim;
 
 /// Only the kubelet may ask, which is root.
 const SOCKET_MODE: u32 = 0o600;
@@ -116,6 +117,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
         let (agent, stop) = (settings.agent.clone(), stop.clone());
         Arc::clone(&volumes).link(agent, orders, stop)
     });
+    // The kubelet opens a connection for each call, and all Pods of a node may start together.
+    parts.spawn("the return of memory", trim::run(stop.clone()));
     // A driver that is to end does so when this one is found. What it had must be here by then, or with
     // the agent that it has told last.
     let _ = timeout(FIRST_LINK, volumes.linked()).await;

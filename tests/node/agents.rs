@@ -77,13 +77,21 @@ pub(crate) fn until_registered(cluster: &Cluster) -> anyhow::Result<()> {
 /// Takes the agent off its node, as if it had never been there. What it is after is its `DaemonSet`'s.
 pub(crate) fn taken_away(cluster: &Cluster) -> anyhow::Result<()> {
     let old = cluster.agent()?;
-    let elsewhere = r#"{"spec":{"template":{"spec":{"nodeSelector":{"elsewhere":"true"}}}}}"#;
+    kept_away(cluster)?;
     cluster.typed(&format!(
-        "kubectl -n {NAMESPACE} patch daemonset/caios-agent --type merge -p '{elsewhere}'
-         kubectl -n {NAMESPACE} delete pod {} --grace-period 1 --ignore-not-found",
+        "kubectl -n {NAMESPACE} delete pod {} --grace-period 1 --ignore-not-found",
         old.name
     ))?;
     old.gone()
+}
+
+/// Has the `DaemonSet` keep agents off the node, and end the one that is there.
+pub(crate) fn kept_away(cluster: &Cluster) -> anyhow::Result<()> {
+    let elsewhere = r#"{"spec":{"template":{"spec":{"nodeSelector":{"elsewhere":"true"}}}}}"#;
+    cluster.typed(&format!(
+        "kubectl -n {NAMESPACE} patch daemonset/caios-agent --type merge -p '{elsewhere}'"
+    ))?;
+    Ok(())
 }
 
 /// Has the agent come back.

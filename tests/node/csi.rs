@@ -72,6 +72,13 @@ pub(crate) struct Call {
     milliseconds: f64,
 }
 
+impl Call {
+    /// Whether the driver did what was asked.
+    pub(crate) fn is_done(&self) -> bool {
+        self.outcome == "done"
+    }
+}
+
 /// The calls that the driver's container has logged since it was started.
 pub(crate) fn calls(cluster: &Cluster) -> anyhow::Result<Vec<Call>> {
     let log = cluster.agent()?.log("csi")?;
@@ -232,12 +239,12 @@ pub(crate) fn left_nothing(uids: &[String]) -> anyhow::Result<()> {
     waited.with_context(|| format!("of {left:?}"))
 }
 
-/// Prints how long the driver took for the volumes of Pods.
-pub(crate) fn print_times(cluster: &Cluster, uids: &[String]) -> anyhow::Result<()> {
+/// How long the driver took for the volume of each of these Pods, in milliseconds, the shortest first.
+pub(crate) fn times(cluster: &Cluster, uids: &[String]) -> anyhow::Result<Vec<f64>> {
     // The first call for each Pod; the others ask whether all is well.
     let mut first = BTreeMap::new();
     for call in calls(cluster)? {
-        let is_done = call.method == "NodePublishVolume" && call.outcome == "done";
+        let is_done = call.method == "NodePublishVolume" && call.is_done();
         if is_done && uids.contains(&call.pod) {
             first.entry(call.pod).or_insert(call.milliseconds);
         }
@@ -245,6 +252,12 @@ pub(crate) fn print_times(cluster: &Cluster, uids: &[String]) -> anyhow::Result<
     let mut times: Vec<f64> = first.into_values().collect();
     times.sort_by(f64::total_cmp);
     ensure!(times.len() == uids.len(), "{} calls", times.len());
+    Ok(times)
+}
+
+/// Prints how long the driver took for the volumes of Pods.
+pub(crate) fn print_times(cluster: &Cluster, uids: &[String]) -> anyhow::Result<()> {
+    let times = times(cluster, uids)?;
     let at = |share: usize| times.get((times.len() - 1) * share / 100);
     println!(
         "{} publishes: p50 {:.1} ms, p99 {:.1} ms, in the driver",

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! cargo test -p tests --test node [-- NAME…]    those whose name contains one of these
+//! cargo test -p tests --test node -- --figures  how long things take and how much, instead of those
 //! cargo test -p tests --test node -- --shell    a shell beside a node with the chart on it
 //! ```
 
@@ -15,10 +16,12 @@ mod agents;
 mod csi;
 mod csi_life;
 mod delivery;
+mod figures;
 mod held;
 mod isolation;
 mod lifecycle;
 mod reattach;
+mod reboot;
 mod survival;
 mod tutorial;
 
@@ -69,14 +72,26 @@ const SCENARIOS: &[Scenario] = &scenarios![
     isolation::a_pod_can_take_no_port_and_learns_of_no_other_pod,
     delivery::pods_in_the_nodes_network_share_a_listener_and_no_key,
     survival::no_request_fails_whatever_is_restarted_or_away,
+    reboot::pods_come_back_by_themselves_when_their_node_reboots,
     reattach::pods_that_lost_their_listeners_have_new_ones_without_a_restart,
+];
+
+/// What is measured and not required, with `--figures` alone.
+const FIGURES: &[Scenario] = &scenarios![
+    figures::pods_have_credentials_soon_after_they_are_scheduled,
+    figures::a_full_node_of_csi_pods_leaves_nothing,
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let flag = |name: &str| arguments.iter().any(|argument| argument == name);
     let names: Vec<&str> = names(&arguments);
-    let chosen: Vec<&Scenario> = SCENARIOS
+    let all = if flag("--figures") {
+        FIGURES
+    } else {
+        SCENARIOS
+    };
+    let chosen: Vec<&Scenario> = all
         .iter()
         .filter(|scenario| {
             names.is_empty() || names.iter().any(|name| scenario.name.contains(name))
@@ -91,7 +106,7 @@ fn main() -> ExitCode {
     let result = match enter() {
         Ok(Entered::Ended(code)) => return code,
         Ok(Entered::Inside(place)) if flag("--shell") => shell(place),
-        Ok(Entered::Inside(place)) => run(place, &chosen),
+        Ok(Entered::Inside(place)) => run(place, &chosen, all.len()),
         Err(error) => Err(error),
     };
     match result {
@@ -118,7 +133,7 @@ fn names(arguments: &[String]) -> Vec<&str> {
 }
 
 /// Runs the scenarios on one node, and prints what came of them as other tests do.
-fn run(place: Place, scenarios: &[&Scenario]) -> anyhow::Result<()> {
+fn run(place: Place, scenarios: &[&Scenario], all: usize) -> anyhow::Result<()> {
     let started = Instant::now();
     println!("\nrunning {} tests", scenarios.len());
     let cluster = Cluster::start(place)?;
@@ -160,7 +175,7 @@ fn run(place: Place, scenarios: &[&Scenario]) -> anyhow::Result<()> {
         if failures.is_empty() { "ok" } else { "FAILED" },
         scenarios.len() - failures.len(),
         failures.len(),
-        SCENARIOS.len() - scenarios.len(),
+        all - scenarios.len(),
         started.elapsed().as_secs_f64()
     );
     ensure!(failures.is_empty(), "{} scenarios failed", failures.len());

@@ -16,8 +16,10 @@ mod load;
 mod logs;
 mod machine;
 mod memory;
+mod moments;
 mod names;
 mod processes;
+mod reboot;
 mod release;
 mod runtime;
 mod traces;
@@ -27,6 +29,7 @@ pub use coreweave::CoreWeave;
 pub use enter::{Entered, Place, enter};
 pub use load::{Counts, Demand, Load};
 pub use memory::{Memory, Taker};
+pub use moments::{Moment, Moments};
 pub use processes::Process;
 pub use workload::{PHASE_DEADLINE, Workload, container, pod_spec, restricted};
 

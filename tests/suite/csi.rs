@@ -44,6 +44,19 @@ fn enrolled(pod: &Pod) {
     assert_eq!(pod.credentials().unwrap().status, 200);
 }
 
+/// What a process has in memory without the pages of its program, in kB.
+fn own_memory(process: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
+}
+
 fn descriptors(process: u32) -> usize {
     fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
 }
@@ -288,11 +301,17 @@ fn volumes_that_come_and_go_leave_nothing() {
     // What the first of an identity leaves, a connection to CoreWeave, is no Pod's.
     cycle(0, 1);
     let before = (descriptors(agent.id()), descriptors(driver.id()));
+    let memory = own_memory(driver.id());
     cycle(1, VOLUMES_AT_ONCE);
     // An identity's key goes with its last Pod: one exchange for each time.
     assert_eq!(node.standin().calls().exchanges(), 2);
     wait::until("as many descriptors as before", DEADLINE, || {
         descriptors(agent.id()) <= before.0 && descriptors(driver.id()) <= before.1
+    })
+    .unwrap();
+    // Of so many calls at once it keeps 7 MB, unless it gives them back, twice a minute.
+    wait::until("memory is given back", 2 * DEADLINE, || {
+        own_memory(driver.id()) <= memory + 3 * 1024
     })
     .unwrap();
     for number in 0..=VOLUMES_AT_ONCE {

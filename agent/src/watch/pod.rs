@@ -46,7 +46,8 @@ pub(super) struct Seen {
 /// How far a Pod is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Not all of its init containers have ended.
+    /// Not all of its init containers have ended, or they are to run again in a sandbox that is not
+    /// there yet: after a reboot of its node, for as long as a volume cannot be mounted.
     Starting,
     /// Its init containers have ended.
     Running,
@@ -145,8 +146,18 @@ struct InitContainer {
 #[derive(Default, Deserialize)]
 struct Status {
     phase: Option<String>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
     #[serde(default, rename = "podIPs")]
     addresses: Vec<Address>,
+}
+
+#[derive(Deserialize)]
+struct Condition {
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    status: String,
 }
 
 #[derive(Deserialize)]
@@ -164,7 +175,7 @@ impl From<Shown> for Object {
         } = shown;
         let addresses = status.addresses.iter();
         let seen = Seen {
-            stage: stage(status.phase.as_deref()),
+            stage: stage(&status),
             injection: injection(&spec),
             port: port(&spec.init_containers),
             wish: wish(&metadata),
@@ -195,9 +206,15 @@ impl From<Shown> for Object {
     }
 }
 
-fn stage(phase: Option<&str>) -> Stage {
-    match phase {
-        Some("Running") => Stage::Running,
+/// The kubelet goes on to call a Pod running that ran once. That its sandbox is gone, it says by a
+/// condition (Kubernetes 1.29 and later).
+fn stage(status: &Status) -> Stage {
+    let has_no_sandbox = status
+        .conditions
+        .iter()
+        .any(|it| it.kind == "PodReadyToStartContainers" && it.status == "False");
+    match status.phase.as_deref() {
+        Some("Running") if !has_no_sandbox => Stage::Running,
         Some("Succeeded" | "Failed") => Stage::Finished,
         _ => Stage::Starting,
     }
@@ -320,6 +337,24 @@ mod tests {
         let addresses = ["10.1.2.3", "fd00::3"].map(|it| it.parse::<IpAddr>().unwrap());
         assert_eq!(seen.addresses, addresses);
         assert_eq!(seen.port, 4711);
+    }
+
+    #[test]
+    fn a_pod_that_waits_for_a_new_sandbox_does_not_run_whatever_its_phase_says() {
+        let stage = |phase: &str, sandbox: &str| {
+            let conditions = json!([
+                {"type": "Ready", "status": "False", "reason": "ContainersNotReady"},
+                {"type": "PodReadyToStartContainers", "status": sandbox},
+            ]);
+            seen(json!({"metadata": {}, "status": {"phase": phase, "conditions": conditions}}))
+                .stage
+        };
+        assert_eq!(stage("Running", "False"), Stage::Starting);
+        assert_eq!(stage("Running", "True"), Stage::Running);
+        assert_eq!(stage("Pending", "False"), Stage::Starting);
+        assert_eq!(stage("Failed", "False"), Stage::Finished);
+        let silent = seen(json!({"metadata": {}, "status": {"phase": "Running"}}));
+        assert_eq!(silent.stage, Stage::Running);
     }
 
     #[test]

@@ -197,6 +197,24 @@ fn the_driver_sees_what_it_needs_of_the_node_and_no_more() {
 }
 
 #[test]
+fn after_a_boot_an_agent_needs_nothing_that_other_pods_make() {
+    let rendered = Rendered::new(&[&shape("everything")]);
+    let mut paths = Vec::new();
+    for volume in rendered.agent()["volumes"].as_array().unwrap() {
+        let Some(path) = volume["hostPath"]["path"].as_str() else {
+            continue;
+        };
+        // The kubelet makes both itself, before it starts a Pod.
+        let is_there = ["pods", "plugins_registry"].map(|name| format!("/data/kubelet/{name}"));
+        if !is_there.contains(&path.to_owned()) {
+            assert_eq!(volume["hostPath"]["type"], "DirectoryOrCreate", "{path}");
+        }
+        paths.push(path);
+    }
+    assert!(paths.contains(&"/run/netns"), "{paths:?}");
+}
+
+#[test]
 fn the_kubelet_brings_a_token_of_each_audience_that_the_agent_accepts() {
     let of = |values: &[&str], version: &str| {
         let mut arguments = vec!["--set", LEAST, "--set", "csi.enabled=true"];

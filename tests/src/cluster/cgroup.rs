@@ -88,6 +88,24 @@ pub(super) fn remove_left() {
     }
 }
 
+/// Removes what is in the cgroups of this name, and not themselves; its processes have ended.
+pub(super) fn empty(name: &str) -> anyhow::Result<()> {
+    let inner = || {
+        let entries = all(name).into_iter().flat_map(fs::read_dir).flatten();
+        let inner = entries.flatten().map(|entry| entry.path());
+        inner.filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let mut left = Vec::new();
+    let waited = wait::until("the cgroups are empty", Duration::from_secs(10), || {
+        for cgroup in inner() {
+            remove(&cgroup);
+        }
+        left = inner();
+        left.is_empty()
+    });
+    waited.with_context(|| format!("cgroups that are left: {left:?}"))
+}
+
 /// What the cgroup of this process is called.
 pub(super) fn own_name() -> String {
     format!("{PREFIX}{}", std::process::id())

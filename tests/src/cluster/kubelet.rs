@@ -71,7 +71,7 @@ fn settings(cluster: &ControlPlane, place: &Place) -> anyhow::Result<serde_json:
         "failSwapOn": false,
         "makeIPTablesUtilChains": false,
         // Pods may have the whole machine, and are not evicted for what others take of it.
-        "maxPods": 250,
+        "maxPods": 300,
         "enforceNodeAllocatable": [],
         "localStorageCapacityIsolation": false,
         "evictionHard": {

@@ -364,7 +364,7 @@ impl Counts {
     clippy::disallowed_methods,
     reason = "compared with what another process wrote"
 )]
-fn now() -> f64 {
+pub(super) fn now() -> f64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0.0, |now| now.as_secs_f64())
 }

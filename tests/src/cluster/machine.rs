@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use nix::mount::{MsFlags, mount};
@@ -21,6 +21,8 @@ const SETTINGS: [(&str, &str); 6] = [
     ("kernel/keys/root_maxkeys", "1000000"),
     ("kernel/keys/root_maxbytes", "25000000"),
 ];
+/// Below `/proc/sys`: by this the kubelet tells one boot of its machine from the next.
+const BOOT: &str = "kernel/random/boot_id";
 
 /// Covers the directories by memory, and the settings by files that say what the kubelet wants.
 pub(super) fn prepare(place: &Place) -> anyhow::Result<()> {
@@ -43,14 +45,33 @@ pub(super) fn prepare(place: &Place) -> anyhow::Result<()> {
     }
     let settings = place.directory.join("settings");
     fs::create_dir(&settings)?;
+    new_boot(place)?;
     for (name, value) in SETTINGS {
-        let file = settings.join(name.replace('/', "."));
-        fs::write(&file, format!("{value}\n"))?;
-        let setting = Path::new("/proc/sys").join(name);
+        fs::write(cover(place, name), format!("{value}\n"))?;
+    }
+    for name in SETTINGS.iter().map(|(name, _)| *name).chain([BOOT]) {
+        let (file, setting) = (cover(place, name), Path::new("/proc/sys").join(name));
         mount(Some(&file), &setting, none, MsFlags::MS_BIND, none)
             .with_context(|| format!("failed to cover {}", setting.display()))?;
     }
     Ok(())
+}
+
+/// What covers a setting.
+fn cover(place: &Place, setting: &str) -> PathBuf {
+    let name = setting.replace('/', ".");
+    place.directory.join("settings").join(name)
+}
+
+/// Has the node be in another boot than before.
+pub(super) fn new_boot(place: &Place) -> anyhow::Result<()> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    fs::write(cover(place, BOOT), id).context("failed to write the id of the boot")
+}
+
+/// Which boot the node is in.
+pub(super) fn boot(place: &Place) -> anyhow::Result<String> {
+    Ok(fs::read_to_string(cover(place, BOOT))?.trim().to_owned())
 }
 
 /// The settings as they are.
