@@ -121,6 +121,8 @@ impl fmt::Debug for Credentials {
 mod tests {
     use std::os::unix::fs::FileExt as _;
 
+    use zeroize::Zeroize as _;
+
     use super::*;
 
     fn credentials() -> Credentials {
@@ -179,6 +181,8 @@ mod tests {
                     .filter(|window| *window == canary)
                     .count();
             }
+            // A later region may lie where this copy did, and mask what is masked already.
+            region.zeroize();
         }
         found
     }

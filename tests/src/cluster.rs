@@ -135,6 +135,20 @@ impl Cluster {
         self.wait_until_ready()
     }
 
+    /// Starts the kubelet if it has ended, as a node's service manager does: one that began without an API
+    /// server gives up after two minutes.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_kubelet_if_ended(&self) -> anyhow::Result<()> {
+        let mut kubelet = locked(&self.kubelet);
+        if kubelet.has_ended()? {
+            *kubelet = kubelet::start(&self.control_plane, &self.place)?;
+        }
+        drop(kubelet);
+        self.wait_until_ready()
+    }
+
     /// Ends containerd and starts another one; containers run on meanwhile.
     ///
     /// # Errors

@@ -101,6 +101,14 @@ impl Server {
         self.ended()
     }
 
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Asks it to end, and does not wait.
     ///
     /// # Errors

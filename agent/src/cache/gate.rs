@@ -122,7 +122,7 @@ impl Gate {
             breaker_open: state.breaker.is_open(),
             retries_left: state.budget.left(clocks.now),
             throttled_until: state.throttled_until.map(|until| clocks.wall_at(until)),
-            caution: state.pace.caution(),
+            pace: state.pace.save(),
         }
     }
 
@@ -133,7 +133,7 @@ impl Gate {
         state.budget.restore(saved.retries_left, clocks.now);
         state.throttled_until = saved.throttled_until.map(|until| clocks.instant_at(until));
         let rng = &mut state.rng;
-        state.pace.restore(saved.caution, clocks.now, rng);
+        state.pace.restore(saved.pace, clocks.now, rng);
         if saved.breaker_open && !state.breaker.is_open() {
             state.breaker.open(clocks.now, &mut state.rng);
         }

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::line::{Line, Place};
+use super::saved::SavedPace;
 
 /// In how long a careful node makes all renewals that are due. It is as much as an outage that begins
 /// then takes from the reserve of a key.
@@ -16,12 +17,14 @@ const WINDOW: Duration = Duration::from_mins(30);
 const LONGEST_WINDOW: Duration = Duration::from_hours(2);
 /// What a careful node leaves of a key's life to mishaps.
 const RESERVE: f64 = 1.0 / 3.0;
-/// As careful as a node becomes.
-const MOST: f64 = 2.0;
+/// As careful as a node becomes: more would take from the reserve for the next outage.
+const MOST: f64 = 1.0;
+/// The same after an outage.
+const MOST_AFTER_OUTAGE: f64 = 2.0;
 /// What a throttled answer adds to the caution.
 const STEP: f64 = 0.1;
 /// What another answer leaves of it. Where one exchange of twenty is throttled, the caution settles
-/// at a tenth; where one of three is, it is one; where every other one is, it is two.
+/// at a tenth; where one of three is, it is one.
 const RELIEF: f64 = 0.95;
 /// Less is none.
 const LEAST: f64 = 0.02;
@@ -39,9 +42,9 @@ const OUTAGE: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     line: Line,
-    /// From 0 to [`MOST`].
+    /// From 0 to [`MOST`], or [`MOST_AFTER_OUTAGE`].
     caution: f64,
-    /// In how long all that is due is renewed; none is [`WINDOW`].
+    /// After an outage: in how long all that is due is renewed.
     window: Option<Duration>,
     /// When the last exchange began, and how much of the pause follows it.
     last: Option<(Instant, f64)>,
@@ -49,15 +52,27 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Goes on as carefully as another agent.
-    pub(super) fn restore(&mut self, caution: f64, now: Instant, rng: &mut Rng) {
-        self.caution = caution.clamp(0.0, MOST);
+    pub(super) fn restore(&mut self, saved: SavedPace, now: Instant, rng: &mut Rng) {
+        self.window = saved.window.map(|window| window.min(LONGEST_WINDOW));
+        self.caution = saved.caution.clamp(0.0, self.most());
         self.begun(now, rng);
         self.line.call_all();
     }
 
-    /// How careful it is.
-    pub(super) const fn caution(&self) -> f64 {
-        self.caution
+    /// What another agent is to know.
+    pub(super) const fn save(&self) -> SavedPace {
+        SavedPace {
+            caution: self.caution,
+            window: self.window,
+        }
+    }
+
+    const fn most(&self) -> f64 {
+        if self.window.is_some() {
+            MOST_AFTER_OUTAGE
+        } else {
+            MOST
+        }
     }
 
     /// Takes in a renewal of a key that ends then, and says how it will be called.
@@ -105,7 +120,7 @@ impl Pace {
 
     /// The issuer has throttled.
     pub(super) fn throttled(&mut self, now: Instant, rng: &mut Rng) {
-        self.caution = (self.caution + STEP).min(MOST);
+        self.caution = (self.caution + STEP).min(self.most());
         self.begun(now, rng);
     }
 
@@ -145,16 +160,16 @@ mod tests {
         assert_eq!(pace.admit(mine, now), Ok(()));
         for times in 1..=25 {
             pace.throttled(now, &mut rng);
-            let minutes = (3 * times).min(60);
+            let minutes = (3 * times).min(30);
             let pause = pause(&pace, mine, now);
             assert!(about(pause, minutes * 60 * SECOND), "{pause:?}, {minutes}");
             assert_eq!(pace.admit(mine, now + pause), Ok(()));
         }
         let answers = std::iter::from_fn(|| {
             pace.answered();
-            (pace.caution() > 0.0).then_some(())
+            (pace.caution > 0.0).then_some(())
         });
-        assert_eq!(answers.count(), 89);
+        assert_eq!(answers.count(), 76);
         assert_eq!(pace.admit(mine, now), Ok(()));
     }
 
@@ -208,7 +223,7 @@ mod tests {
         assert!(pace.admit(mine, now).is_err());
         let mut next = Pace::default();
         let (mine, _) = next.join(now + HOUR);
-        next.restore(pace.caution(), now, &mut rng);
+        next.restore(pace.save(), now, &mut rng);
         assert!(next.admit(mine, now).is_err());
     }
 }

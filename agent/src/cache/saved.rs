@@ -5,6 +5,7 @@
 //! reboot, and little to a person. Whatever has ended meanwhile is left out when it is read.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -85,7 +86,13 @@ pub(super) struct SavedGate {
     pub(super) breaker_open: bool,
     pub(super) retries_left: f64,
     pub(super) throttled_until: Option<Timestamp>,
-    /// With exchanges that nobody waits for.
     #[serde(default)]
+    pub(super) pace: SavedPace,
+}
+
+/// How careful an agent was with exchanges that nobody waits for.
+#[derive(Clone, Copy, Default, Deserialize, Serialize)]
+pub(super) struct SavedPace {
     pub(super) caution: f64,
+    pub(super) window: Option<Duration>,
 }

@@ -18,6 +18,7 @@ pub(super) fn api_server_away(scene: &Scene<'_>) -> anyhow::Result<()> {
     scene.cluster.control_plane().stop_api_server();
     Scene::wait_away(Duration::from_mins(3))?;
     scene.cluster.control_plane().start_api_server()?;
+    scene.cluster.start_kubelet_if_ended()?;
     scene.pod_with_credentials()
 }
 
