@@ -5,4 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release --locked --quiet --package fleet
 mkdir -p bench/results
-exec target/x86_64-unknown-linux-gnu/release/fleet --plot bench/results/fleet.svg "$@"
+{
+    printf '`make fleet%s`, at %s\n\n' "${*:+ ARGUMENTS=\"$*\"}" "$(git describe --always --dirty)"
+    target/x86_64-unknown-linux-gnu/release/fleet --plot bench/results/fleet.svg "$@"
+} | tee bench/results/fleet.md

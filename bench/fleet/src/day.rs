@@ -106,14 +106,14 @@ impl Fleet {
                 for node in &mut self.nodes {
                     node.lose();
                 }
-                self.ask_all(0..self.nodes.len(), true);
+                self.ask_all(0..self.nodes.len());
             }
             self.roll();
             if at.as_secs().is_multiple_of(60) {
                 self.look(at, outage_ends);
             }
             if at.as_secs().is_multiple_of(ROUND.as_secs()) {
-                self.ask_all(0..self.nodes.len(), self.is_restarting());
+                self.ask_all(0..self.nodes.len());
             }
             while let Some(ended) = self.asking.try_join_next() {
                 self.count(ended?);
@@ -154,11 +154,12 @@ impl Fleet {
             let node = Node::new(number, identities, parts, self.plan.seed);
             self.nodes.push(node);
         }
-        self.ask_all(first..due, true);
+        self.ask_all(first..due);
     }
 
-    fn ask_all(&mut self, nodes: std::ops::Range<usize>, is_starting: bool) {
-        for node in self.nodes.get(nodes).unwrap_or_default() {
+    fn ask_all(&mut self, nodes: std::ops::Range<usize>) {
+        for node in self.nodes.get_mut(nodes).unwrap_or_default() {
+            let is_starting = !node.has_started();
             for asking in node.ask_all() {
                 self.asking
                     .spawn(async move { (is_starting, asking.await) });
@@ -184,17 +185,13 @@ impl Fleet {
         while left >= 1.0 {
             left -= 1.0;
             let number = self.rng.usize(..self.nodes.len().max(1));
-            let is_starting = self.is_restarting();
             if let Some(node) = self.nodes.get_mut(number) {
+                let is_starting = !node.has_started();
                 let asking = node.roll();
                 self.asking
                     .spawn(async move { (is_starting, asking.await) });
             }
         }
-    }
-
-    fn is_restarting(&self) -> bool {
-        self.course.back_after.is_none() && self.parts_are_lost()
     }
 
     fn parts_are_lost(&self) -> bool {

@@ -27,6 +27,8 @@ pub struct Node {
     /// Pods that there have been.
     born: u64,
     number: usize,
+    /// Every identity has had a key since the memory was last lost.
+    has_started: bool,
     parts: Parts,
     rng: Rng,
     shutdown: CancellationToken,
@@ -62,6 +64,7 @@ impl Node {
             pods: Vec::new(),
             born: 0,
             number,
+            has_started: false,
             parts,
             rng,
             shutdown,
@@ -121,13 +124,18 @@ impl Node {
             .save(|saved| serde_json::to_vec(saved))
             .context("failed to write a cache")?;
         let saved: Saved<'_> = serde_json::from_slice(&bytes).context("failed to read a cache")?;
-        self.lose();
+        self.replace();
         self.cache.restore(&saved, true);
         Ok(())
     }
 
     /// The node restarts: nothing is left.
     pub fn lose(&mut self) {
+        self.has_started = false;
+        self.replace();
+    }
+
+    fn replace(&mut self) {
         self.shutdown.cancel();
         (self.cache, self.shutdown) = start(&self.parts, &mut self.rng);
     }
@@ -142,6 +150,12 @@ impl Node {
 }
 
 impl Node {
+    /// Whether every identity has had a key: from then on there is a memory to answer from.
+    pub fn has_started(&mut self) -> bool {
+        self.has_started = self.has_started || self.with_key() == self.pods.len();
+        self.has_started
+    }
+
     /// How many identities have a key.
     pub fn with_key(&self) -> usize {
         let view = self.cache.view();

@@ -14,6 +14,8 @@ pub struct Figures {
     pub peak: u32,
     /// The most of them after the outage.
     pub peak_after_outage: u32,
+    /// The same for a whole minute, each second in the mean.
+    pub peak_minute_after_outage: f64,
     /// In the mean over the whole time.
     pub mean: f64,
     /// Keys minted for each identity, node and half of a lifetime.
@@ -33,6 +35,14 @@ pub fn figures(plan: &Plan, course: &Course) -> Figures {
         let seconds = course.seconds.iter().skip(from);
         seconds.map(|second| second.answered()).max().unwrap_or(0)
     };
+    let most_of_minute = |from: usize| {
+        let after = course.seconds.get(from..).unwrap_or_default();
+        let minutes = after.chunks(60).map(|minute| {
+            let all = minute.iter().map(|second| second.answered());
+            all.sum::<u32>()
+        });
+        f64::from(minutes.max().unwrap_or(0)) / 60.0
+    };
     let sum = |of: fn(&Second) -> u32| {
         let seconds = course.seconds.iter();
         seconds.map(|second| u64::from(of(second))).sum::<u64>()
@@ -48,6 +58,11 @@ pub fn figures(plan: &Plan, course: &Course) -> Figures {
             0
         } else {
             most(ended)
+        },
+        peak_minute_after_outage: if plan.outage.is_zero() {
+            0.0
+        } else {
+            most_of_minute(ended)
         },
         mean: all as f64 / plan.time.as_secs_f64(),
         per_half_life: course.minted as f64 / (plan.nodes * plan.identities) as f64 / halves,
@@ -72,12 +87,15 @@ pub fn text(plan: &Plan, course: &Course) -> String {
         "nodes × identities",
         format!("{} × {}", plan.nodes, plan.identities),
     );
-    row("the issuer's limit, exchanges/s", plan.limit.to_string());
+    row(
+        "the issuer's limit, exchanges/s; at once",
+        format!("{}; {}", plan.limit, plan.burst),
+    );
     row(
         "mean, exchanges/s that reached it",
         format!("{:.2}", of.mean),
     );
-    row("peak", of.peak.to_string());
+    row("busiest second", of.peak.to_string());
     row(
         "exchanges for each identity, node and half life",
         format!("{:.2}", of.per_half_life),
@@ -87,7 +105,14 @@ pub fn text(plan: &Plan, course: &Course) -> String {
             "calls/s that found nobody in the outage",
             format!("{:.2}", of.unreached),
         );
-        row("peak after the outage", of.peak_after_outage.to_string());
+        row(
+            "busiest second after the outage",
+            of.peak_after_outage.to_string(),
+        );
+        row(
+            "busiest minute after the outage, exchanges/s",
+            format!("{:.2}", of.peak_minute_after_outage),
+        );
         row(
             "until all keys are fresh after the outage",
             shown(course.fresh_after),
