@@ -151,14 +151,14 @@ pub fn text(plan: &Plan, course: &Course) -> String {
     text
 }
 
-/// Exchanges per second over the time, as SVG: of each minute the busiest second.
+/// Exchanges per second over the time, as SVG: the mean of each minute.
 pub fn plot(plan: &Plan, course: &Course) -> String {
     let minutes = |of: fn(&Second) -> u32| {
         let minutes = course.seconds.chunks(60).enumerate();
         let points = minutes.map(|(minute, seconds)| {
-            let most = seconds.iter().map(of).max().unwrap_or_default();
+            let all: u32 = seconds.iter().map(of).sum();
             let hours = f64::from(u32::try_from(minute).unwrap_or_default()) / 60.0;
-            (hours, f64::from(most))
+            (hours, f64::from(all) / 60.0)
         });
         points.collect()
     };
@@ -176,7 +176,7 @@ pub fn plot(plan: &Plan, course: &Course) -> String {
         points,
     });
     let title = format!(
-        "Exchanges of {} nodes with {} identities, busiest second of each minute",
+        "Exchanges of {} nodes with {} identities, mean of each minute",
         plan.nodes, plan.identities
     );
     svg::svg(&title, ("hours", "exchanges/s"), &lines)
