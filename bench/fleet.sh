@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release --locked --quiet --package fleet
 mkdir -p bench/results
+commit=$(git describe --always --dirty)
 {
-    printf '`make fleet%s`, at %s\n\n' "${*:+ ARGUMENTS=\"$*\"}" "$(git describe --always --dirty)"
+    printf '`make fleet%s`, at %s\n\n' "${*:+ ARGUMENTS=\"$*\"}" "$commit"
     target/x86_64-unknown-linux-gnu/release/fleet --plot bench/results/fleet.svg "$@"
 } | tee bench/results/fleet.md
