@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::delivery::keys;
 use crate::{agents, csi};
 
-/// A Pod that has no listener for two seconds is reported, where it takes a minute by default.
+/// A Pod that has no listener for three seconds is reported, where it takes a minute by default.
 const GRACE: &str = "agent.extraArgs[0]=--pod-grace=3s";
 const REPLICAS: usize = 2;
 /// How a Deployment's Pods reach their agent, which is its name too.
