@@ -36,7 +36,8 @@ const SHORT: Duration = Duration::from_secs(10);
 /// only something of the kind was written anywhere.
 const QUIET_WATCHES: u32 = 10;
 
-/// Objects of one page. An API server that lists from its memory does not count.
+/// Objects of one page, where no version is asked for: kube leaves `0`, which has the API server list
+/// from its memory, out of a list that has a limit.
 const PAGE: u32 = 500;
 
 /// Shows all objects that `list` selects and what becomes of them, for ever. After each failure all
@@ -107,7 +108,10 @@ where
     K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     fn new(api: Api<K>, list: ListParams) -> Self {
-        let list = list.limit(PAGE);
+        let list = match list.resource_version {
+            Some(_) => list,
+            None => list.limit(PAGE),
+        };
         let mut watch = WatchParams::default().timeout(WATCH_SECONDS);
         watch.label_selector.clone_from(&list.label_selector);
         watch.field_selector.clone_from(&list.field_selector);

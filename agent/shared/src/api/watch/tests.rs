@@ -262,3 +262,18 @@ async fn a_list_comes_in_pages_and_one_that_is_not_answered_is_tried_again() {
         .await;
     assert_eq!(shown, ["failure", "init", "one", "two", "done"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_any_version_has_it_from_the_memory_of_the_api_server() {
+    let (asked, mut asking) = mpsc::channel(1);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let _ = asked.try_send(query);
+        pending::<Result<Response<Body>, kube::Error>>()
+    });
+    let api: Api<ConfigMap> = Api::all(kube::Client::new(service, "default"));
+    let mut events = pin!(watched(api, ListParams::default().at("0")));
+    assert!(events.next().await.unwrap().is_err(), "it was answered");
+    let query = asking.recv().await.unwrap();
+    assert!(query.contains("resourceVersion=0"), "{query}");
+}
