@@ -179,7 +179,7 @@ fn until_all_are_served(
 /// What is known of a Pod that does not run.
 fn said_of(pod: &Workload<'_>) -> String {
     let events = pod.events().unwrap_or_default();
-    let log = pod.log("caios-enroll").unwrap_or_default();
+    let log = pod.log(contract::ENROLL_CONTAINER).unwrap_or_default();
     format!("its Events: {events:#?}\nits init container: {log}")
 }
 

@@ -147,9 +147,7 @@ impl Node {
         let keys = view.identities.iter().filter_map(|of| of.key.as_ref());
         keys.filter(|key| key.expires_at > least).count()
     }
-}
 
-impl Node {
     /// Whether every identity has had a key: from then on there is a memory to answer from.
     pub fn has_started(&mut self) -> bool {
         self.has_started = self.has_started || self.with_key() == self.pods.len();

@@ -30,7 +30,11 @@ const HALF_LIFE: Duration = Duration::from_hours(3);
 /// Works them out.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub fn figures(plan: &Plan, course: &Course) -> Figures {
-    let ended = usize::try_from((plan.outage_at + plan.outage).as_secs()).unwrap_or(usize::MAX);
+    // Where there is no outage, nothing is after it.
+    let ended = (!plan.outage.is_zero())
+        .then(|| usize::try_from((plan.outage_at + plan.outage).as_secs()).ok())
+        .flatten()
+        .unwrap_or(usize::MAX);
     let most = |from: usize| {
         let seconds = course.seconds.iter().skip(from);
         seconds.map(|second| second.answered()).max().unwrap_or(0)
@@ -54,16 +58,8 @@ pub fn figures(plan: &Plan, course: &Course) -> Figures {
     let halves = plan.time.as_secs_f64() / HALF_LIFE.as_secs_f64();
     Figures {
         peak: most(0),
-        peak_after_outage: if plan.outage.is_zero() {
-            0
-        } else {
-            most(ended)
-        },
-        peak_minute_after_outage: if plan.outage.is_zero() {
-            0.0
-        } else {
-            most_of_minute(ended)
-        },
+        peak_after_outage: most(ended),
+        peak_minute_after_outage: most_of_minute(ended),
         mean: all as f64 / plan.time.as_secs_f64(),
         per_half_life: course.minted as f64 / (plan.nodes * plan.identities) as f64 / halves,
         unreached: unreached as f64 / plan.outage.as_secs_f64().max(1.0),
