@@ -38,6 +38,7 @@ pub mod status;
 pub mod supervise;
 pub mod tenants;
 pub mod trim;
+pub mod unanswered;
 pub mod volumes;
 pub mod watch;
 pub mod workload;

@@ -65,6 +65,8 @@ pub struct Metrics {
     pub listeners: Gauges<Delivery>,
     /// Listeners that were taken over from the keeper.
     pub listeners_adopted: IntCounter,
+    /// Requests that an agent before this one had begun to answer when it died.
+    pub requests_taken_over: IntCounter,
     /// Identities whose credentials the keeper holds for the next agent.
     pub kept_identities: IntGauge,
     /// 1 while the keeper is connected; always 0 without one.
@@ -152,6 +154,10 @@ impl Metrics {
             listeners_adopted: make.counter(
                 "listeners_adopted_total",
                 "Listeners that were taken over from the keeper.",
+            )?,
+            requests_taken_over: make.counter(
+                "requests_taken_over_total",
+                "Requests that an agent before this one had begun to answer when it died.",
             )?,
             kept_identities: make.gauge(
                 "kept_identities",

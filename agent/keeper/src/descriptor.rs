@@ -40,6 +40,20 @@ pub fn check_listener(descriptor: impl AsFd) -> Result<(), Unfit> {
     Ok(())
 }
 
+/// Checks that `descriptor` is a local socket for whole packets.
+///
+/// # Errors
+/// [`Unfit`] says what it is not.
+pub(crate) fn check_slot(descriptor: impl AsFd) -> Result<(), Unfit> {
+    let socket = descriptor.as_fd();
+    if socket_domain(socket) != Ok(AddressFamily::UNIX)
+        || socket_type(socket) != Ok(SocketType::SEQPACKET)
+    {
+        return Err(Unfit("it is no local socket for packets"));
+    }
+    Ok(())
+}
+
 /// Checks that `descriptor` is memory that nobody can change any more, and not too much of it.
 ///
 /// # Errors

@@ -4,7 +4,8 @@
 //! It has no data path. It never accepts a connection of a Pod and never reads a snapshot: it holds
 //! descriptors, hands them to the agent of its own Pod whenever that (re)connects, and passes them
 //! on to the keeper of the Pod that takes this one's place. As long as somebody holds a listener,
-//! connections wait in its backlog instead of being refused.
+//! connections wait in its backlog instead of being refused. The connections that an agent is just
+//! answering wait with it too, in sockets that are handed on unread.
 //!
 //! [`protocol`] and [`packet`] are what the agent speaks too. Start with [`run`].
 

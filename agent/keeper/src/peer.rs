@@ -43,6 +43,7 @@ pub(crate) enum Item {
     Listener(Box<[u8]>),
     Gone(Box<[u8]>),
     Snapshot(Box<str>),
+    Unanswered,
     Packet(Vec<u8>),
 }
 
@@ -111,6 +112,10 @@ fn send(socket: &OwnedFd, item: &Item, store: &Store) -> io::Result<()> {
             }
             None => Ok(()),
         },
+        Item::Unanswered => {
+            let far_ends: Vec<_> = store.unanswered.iter().map(AsFd::as_fd).collect();
+            packet::send(socket, &Message::Unanswered.encode(), &far_ends)
+        }
         Item::Gone(key) => packet::send(socket, &Message::Gone { key }.encode(), &[]),
         Item::Packet(packet) => packet::send(socket, packet, &[]),
     }

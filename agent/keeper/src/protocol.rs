@@ -93,6 +93,9 @@ pub enum Message<'a> {
         /// Whose cache it is.
         instance: &'a str,
     },
+    /// Where an agent holds connections that it is answering: what it sends takes the place of what it
+    /// sent before, and goes to the agent that comes after it has died. One or two descriptors.
+    Unanswered,
     /// All that was held when the connection began has been sent.
     Complete,
     /// From an agent to its keeper, and on to the keeper before: the agent serves all listeners, or
@@ -154,6 +157,7 @@ impl<'a> Message<'a> {
             }
             Self::Gone { key } => [b"G", key].concat(),
             Self::Snapshot { instance } => [b"S", instance.as_bytes()].concat(),
+            Self::Unanswered => b"U".to_vec(),
             Self::Complete => b"C".to_vec(),
             Self::Serving(now) => vec![b'R', now.into()],
             Self::Superseded(now) => vec![b'P', now.into()],
@@ -212,6 +216,7 @@ impl<'a> Message<'a> {
             b'S' => Self::Snapshot {
                 instance: instance(rest)?,
             },
+            b'U' => Self::Unanswered,
             b'C' => Self::Complete,
             b'R' => Self::Serving(flag(rest)?),
             b'P' => Self::Superseded(flag(rest)?),
@@ -243,7 +248,7 @@ fn flag(bytes: &[u8]) -> Result<bool, Malformed> {
 mod tests {
     use super::*;
 
-    const MESSAGES: [Message<'_>; 12] = [
+    const MESSAGES: [Message<'_>; 13] = [
         Message::Hello {
             version: VERSION,
             role: Role::Agent,
@@ -270,6 +275,7 @@ mod tests {
         },
         Message::Gone { key: b"uid" },
         Message::Snapshot { instance: "pod-1" },
+        Message::Unanswered,
         Message::Complete,
         Message::Serving(true),
         Message::Superseded(false),

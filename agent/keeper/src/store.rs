@@ -9,6 +9,8 @@ pub(crate) struct Store {
     listeners: HashMap<Box<[u8]>, Held>,
     snapshots: Vec<Snapshot>,
     max_listeners: usize,
+    /// Where the agent holds connections that it is answering.
+    pub(crate) unanswered: Vec<OwnedFd>,
 }
 
 /// The listener of one Pod.

@@ -25,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use accept::Accept;
+pub use accept::{Accept, Readable};
 use connection::Connection;
 pub use eager::Eager;
 

@@ -30,6 +30,7 @@ use super::{Enroller, PodListener, Settings};
 use crate::error::Error;
 use crate::metrics::{Delivery, EnrolmentOutcome, Metrics};
 use crate::tenants::{Tenancy, Tenants};
+use crate::unanswered::Unanswered;
 use crate::workload::{PodUid, Workload};
 
 /// A token may need the issuer's keys fetched first.
@@ -48,6 +49,7 @@ pub(super) struct Shared<E> {
     pub(super) registry: Arc<Registry>,
     pub(super) own: Cookie,
     pub(super) clock: Clock,
+    pub(super) unanswered: Arc<Unanswered>,
     /// Bounds the threads that examine descriptors.
     pub(super) examining: Arc<Semaphore>,
     /// Bounds the threads of plain accepts.
@@ -288,7 +290,8 @@ impl<E: Enroller> Shared<E> {
             .iter()
             .map(|socket| {
                 let blocking = Arc::clone(&self.accepting);
-                PodListener::new(Arc::clone(socket), about.mode, blocking)
+                let unanswered = Arc::clone(&self.unanswered);
+                PodListener::new(Arc::clone(socket), about.mode, blocking, unanswered)
             })
             .collect::<io::Result<Vec<_>>>()?;
         let (tenants, stop) = (Arc::new(Tenants::default()), CancellationToken::new());

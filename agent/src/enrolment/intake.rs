@@ -16,6 +16,7 @@ use super::waiting::Waiting;
 use super::{Enroller, Settings};
 use crate::door::Door;
 use crate::metrics::Metrics;
+use crate::unanswered::Unanswered;
 use crate::workload::PodUid;
 
 /// Every user of every Pod may enrol.
@@ -37,7 +38,7 @@ impl<E: Enroller> Intake<E> {
     /// Prepares to take listeners; nothing is bound yet.
     ///
     /// # Errors
-    /// When the agent's own network namespace cannot be told.
+    /// When the agent's own network namespace cannot be told, or sockets cannot be made.
     pub fn new(
         settings: Settings,
         enroller: E,
@@ -52,6 +53,7 @@ impl<E: Enroller> Intake<E> {
             closing: Arc::new(Semaphore::new(settings.max_blocking)),
             own: netns_cookie(probe.as_fd()),
             clock,
+            unanswered: Unanswered::new()?,
             settings,
             enroller,
             metrics,
@@ -69,6 +71,11 @@ impl<E: Enroller> Intake<E> {
     /// When the directory is missing or not writable, or the path is too long for a socket.
     pub fn open(&self) -> io::Result<Door> {
         Door::open(&self.0.settings.socket, SOCKET_MODE)
+    }
+
+    /// Where connections are held while their first request is answered.
+    pub(crate) fn unanswered(&self) -> &Unanswered {
+        &self.0.unanswered
     }
 
     /// What takes the Pods that enrol here.

@@ -16,6 +16,7 @@ use super::Mode;
 use super::descriptor::sockopt::defer_accept;
 use super::readiness::watch;
 use super::reown::accept_within;
+use crate::unanswered::{Held, Origin, Unanswered, is_of};
 
 /// How long a connection may stay in the kernel without a request. Then it is accepted all the same,
 /// and the time for a head runs.
@@ -29,22 +30,34 @@ pub struct PodListener {
     socket: AsyncFd<Arc<OwnedFd>>,
     mode: Mode,
     blocking: Arc<Semaphore>,
+    origin: Origin,
+    unanswered: Arc<Unanswered>,
+    /// Connections that an agent before this one had accepted and not answered.
+    left: Vec<OwnedFd>,
 }
 
 impl PodListener {
-    /// Takes over a listening socket; `blocking` bounds the threads of plain accepts.
+    /// Takes over a listening socket; `blocking` bounds the threads of plain accepts, and `unanswered`
+    /// holds its connections while their first request is answered.
     pub(super) fn new(
         socket: Arc<OwnedFd>,
         mode: Mode,
         blocking: Arc<Semaphore>,
+        unanswered: Arc<Unanswered>,
     ) -> io::Result<Self> {
         // A connection without a request is of no use yet, and would be cut if this agent died.
         // A kernel that does not know the option serves as well.
         let _ = defer_accept(socket.as_fd(), DEFERRED_SECONDS);
+        let origin = Origin::of(&socket)?;
+        let mut left = unanswered.left_on(origin);
+        left.retain(|connection| is_of(connection, &socket));
         Ok(Self {
             socket: watch(socket)?,
             mode,
             blocking,
+            origin,
+            unanswered,
+            left,
         })
     }
 
@@ -54,14 +67,18 @@ impl PodListener {
         SocketAddr::try_from(address.ok()?).ok()
     }
 
-    /// Accepts one connection, without linger.
+    /// Accepts one connection, without linger, and holds it where it outlives this agent. Those that
+    /// an agent before this one left come first.
     ///
     /// # Errors
     /// What `accept` says. The listener stays good; wait a little and go on.
     ///
     /// # Cancel safety
     /// Safe in [`Mode::Reown`]. In [`Mode::Plain`] a connection that is being accepted is closed.
-    pub async fn accept(&mut self) -> io::Result<TcpStream> {
+    pub async fn accept(&mut self) -> io::Result<Eager<TcpStream, Held>> {
+        if let Some(left) = self.left.pop() {
+            return self.held(left);
+        }
         loop {
             let mut ready = self.socket.readable().await?;
             let accepted = match self.mode {
@@ -92,16 +109,22 @@ impl PodListener {
                     }
                 }
             };
-            sockopt::set_socket_linger(&accepted, None)?;
-            return TcpStream::from_std(StdStream::from(accepted));
+            return self.held(accepted);
         }
+    }
+
+    fn held(&self, connection: OwnedFd) -> io::Result<Eager<TcpStream, Held>> {
+        let held = self.unanswered.hold(connection.as_fd(), self.origin);
+        sockopt::set_socket_linger(&connection, None)?;
+        let stream = TcpStream::from_std(StdStream::from(connection))?;
+        Ok(Eager::held(stream, held))
     }
 }
 
 impl Accept for PodListener {
-    type Io = Eager<TcpStream>;
+    type Io = Eager<TcpStream, Held>;
 
-    async fn accept(&mut self) -> io::Result<Eager<TcpStream>> {
-        Self::accept(self).await.map(Eager::new)
+    async fn accept(&mut self) -> io::Result<Eager<TcpStream, Held>> {
+        Self::accept(self).await
     }
 }

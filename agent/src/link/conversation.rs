@@ -49,6 +49,8 @@ struct Held {
     listeners: Vec<(PodUid, Packet)>,
     /// Whose, and what; the newest last.
     snapshots: Vec<(String, OwnedFd)>,
+    /// Where an agent before this one held connections that it was answering.
+    unanswered: Vec<OwnedFd>,
 }
 
 impl<'a, E: Enroller, M: Memory> Conversation<'a, E, M> {
@@ -68,6 +70,14 @@ impl<'a, E: Enroller, M: Memory> Conversation<'a, E, M> {
             Ok(Err(ending)) => return ending,
             Err(_elapsed) => return Ending::Failed(io::ErrorKind::TimedOut.into()),
         };
+        // Before any connection is taken: from then on this agent may die.
+        let unanswered = link.intake.unanswered();
+        if let Err(error) = line
+            .send(&Message::Unanswered, &unanswered.far_ends())
+            .await
+        {
+            return Ending::Failed(error);
+        }
         link.take_over(held);
         match link.talk(&line, stop).await {
             Ok(()) => Ending::Done,
@@ -110,6 +120,7 @@ impl<E: Enroller, M: Memory> Link<E, M> {
                     held.snapshots
                         .extend(packet.descriptors.pop().map(|memory| (instance, memory)));
                 }
+                Message::Unanswered => held.unanswered = packet.descriptors,
                 Message::Superseded(superseded) => self.follow(superseded),
                 Message::Complete => return Ok(held),
                 _ => {}
@@ -132,6 +143,11 @@ impl<E: Enroller, M: Memory> Link<E, M> {
             }
             restores_gate = false;
         }
+        // Later ones are this very process's own.
+        if is_first {
+            let taken = self.intake.unanswered().take_over(&held.unanswered);
+            self.metrics.requests_taken_over.inc_by(taken);
+        }
         let listeners = held.listeners.len();
         let mut known = HashSet::new();
         let mut to_tell = Vec::new();
@@ -143,6 +159,7 @@ impl<E: Enroller, M: Memory> Link<E, M> {
                 Told::News => to_tell.push(pod),
             }
         }
+        self.intake.unanswered().forget_left();
         // From here on every change is noted; whoever enrolled meanwhile is among the Pods below.
         let unkept = self.registry.unkept();
         unkept.link();

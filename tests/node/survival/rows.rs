@@ -11,8 +11,8 @@ const WORKERS: u64 = 2;
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) times: u32,
-    /// Requests that one event may cut off: a process that is killed takes with it what it is
-    /// answering just then, one request for each of its threads.
+    /// Requests that one event may cut off: what the kernel has given to a process that is killed before
+    /// its next system call, one request for each of its threads.
     pub(super) may_cut: u64,
     pub(super) happens: fn(&Scene<'_>) -> anyhow::Result<()>,
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use super::{Keeper, MAX_PEERS, Problem, now};
-use crate::descriptor::{check_listener, check_snapshot};
+use crate::descriptor::{check_listener, check_slot, check_snapshot};
 use crate::packet::{self, Packet};
 use crate::peer::{Item, Kind};
 use crate::protocol::{Message, Role, VERSION, Verdict};
@@ -78,6 +78,7 @@ impl Keeper<'_> {
                 Ok(())
             }
             (_, Message::Snapshot { instance }) => self.remember(at, instance, descriptors),
+            (Kind::Agent, Message::Unanswered) => self.hold_unanswered(descriptors),
             (Kind::Agent | Kind::Successor, Message::Serving(serving)) => {
                 if let Some(peer) = self.peers.get_mut(at) {
                     peer.serving = serving;
@@ -121,6 +122,7 @@ impl Keeper<'_> {
             if kind == Kind::Agent {
                 let superseded = Message::Superseded(self.is_superseded());
                 items.push(Item::message(&superseded));
+                items.push(Item::Unanswered);
                 self.left = false;
             }
             items.push(Item::message(&Message::Complete));
@@ -184,6 +186,15 @@ impl Keeper<'_> {
             return Ok(());
         }
         self.pass_on(at, || Item::Listener(key.into()));
+        Ok(())
+    }
+
+    fn hold_unanswered(&mut self, far_ends: Vec<OwnedFd>) -> Result<(), String> {
+        for far_end in &far_ends {
+            let checked = check_slot(far_end);
+            checked.map_err(|unfit| format!("what it handed over is refused: {unfit}"))?;
+        }
+        self.store.unanswered = far_ends;
         Ok(())
     }
 

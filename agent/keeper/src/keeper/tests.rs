@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::{AddressFamily, SocketType, socketpair};
 use tempfile::TempDir;
 
 use super::*;
@@ -59,6 +60,7 @@ struct Agent {
     socket: OwnedFd,
     listeners: BTreeMap<String, (String, u16)>,
     snapshots: Vec<String>,
+    unanswered: Vec<OwnedFd>,
     superseded: bool,
     complete: bool,
 }
@@ -127,6 +129,7 @@ impl Agent {
                     socket,
                     listeners: BTreeMap::new(),
                     snapshots: Vec::new(),
+                    unanswered: Vec::new(),
                     superseded: false,
                     complete: false,
                 };
@@ -158,6 +161,7 @@ impl Agent {
                     text.truncate(read);
                     self.snapshots.push(String::from_utf8(text).unwrap());
                 }
+                Message::Unanswered => self.unanswered = packet.descriptors,
                 Message::Superseded(now) => self.superseded = now,
                 Message::Complete => self.complete = true,
                 other => panic!("{other:?}"),
@@ -208,6 +212,26 @@ fn the_next_agent_gets_what_the_last_one_had() {
     assert_eq!(second.snapshots, ["keys 2"]);
     // The descriptor of the first agent is long closed; who connects is not refused.
     std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+}
+
+#[test]
+fn the_next_agent_gets_where_the_last_one_held_what_it_was_answering() {
+    let directory = tempfile::tempdir().unwrap();
+    let _keeper = Running::start(&directory, "pod");
+    for number in *b"ab" {
+        let agent = Agent::of(&directory, "pod");
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let kind = SocketType::SEQPACKET;
+        let (near, far) = socketpair(AddressFamily::UNIX, kind, flags, None).unwrap();
+        packet::send(&near, &[number], &[]).unwrap();
+        let message = Message::Unanswered.encode();
+        packet::send(&agent.socket, &message, &[far.as_fd()]).unwrap();
+        drop((near, far, agent));
+        let next = Agent::of(&directory, "pod");
+        assert_eq!(next.unanswered.len(), 1, "the last one's alone");
+        let waiting = packet::receive(&next.unanswered[0]).unwrap();
+        assert_eq!(waiting.bytes, [number]);
+    }
 }
 
 #[test]
@@ -324,6 +348,7 @@ fn what_makes_no_sense_is_hung_up_on_and_costs_nobody_else() {
             Message::Snapshot { instance: "pod" }.encode(),
             vec![file.as_fd()],
         ),
+        (true, Message::Unanswered.encode(), vec![file.as_fd()]),
     ] {
         let socket = connected(&path(&directory));
         if greeted {

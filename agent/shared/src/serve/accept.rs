@@ -1,6 +1,7 @@
 //! Where connections come from.
 
 use std::io;
+use std::task::{Context, Poll};
 
 use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,6 +22,27 @@ pub trait Accept: Send {
     /// # Cancel safety
     /// Must be safe: no accepted connection is lost, except at shutdown.
     fn accept(&mut self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+}
+
+/// Tells when there is something to read, without reading it.
+pub trait Readable {
+    /// Ready when there may be something to read, or an end.
+    ///
+    /// # Errors
+    /// When the runtime is about to end.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Readable for TcpStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+}
+
+impl Readable for UnixStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
 }
 
 impl Accept for TcpListener {
