@@ -1,5 +1,6 @@
 //! Builds each part once, binds, runs until shutdown, drains.
 
+mod doors;
 mod mounted;
 mod pods;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prometheus::{IntCounter, Registry as Series};
+use prometheus::Registry as Series;
 use shared::serve::{Connections, Limits, serve};
 use shared::telemetry;
 use tokio::net::TcpListener;
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::doors::Doors;
 use self::mounted::Mounted;
 use self::pods::Pods;
 use crate::broker::Broker;
@@ -32,10 +34,10 @@ use crate::metrics::{Delivery, ListenerEnd, Metrics};
 use crate::published::PublishedSocket;
 use crate::route::Route;
 use crate::status::{Ledger, Reporter, Sources, StatusSocket};
-use crate::volumes::{self, Volumes};
+use crate::volumes::Volumes;
 use crate::watch::{Unserved, Watch};
 use crate::workload::PodUid;
-use crate::{jumps, lost, reap, supervise, trim};
+use crate::{jumps, reap, supervise, trim};
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
 use shared::parts::Parts;
@@ -327,47 +329,6 @@ impl App {
         );
         background.spawn("the return of memory", trim::run(draining.clone()));
         background
-    }
-}
-
-/// What others hand descriptors to.
-struct Doors {
-    intake: Intake<Pods<CoreWeave>>,
-    volumes: Arc<Volumes<Mounted<CoreWeave>>>,
-    unserved: Option<Arc<Unserved>>,
-    accept_errors: IntCounter,
-}
-
-impl Doors {
-    /// Publishes the sockets, and serves on them until `stop`.
-    fn open(
-        self,
-        config: &Config,
-        serving: &mut Parts,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        let Self {
-            intake,
-            volumes,
-            unserved,
-            accept_errors,
-        } = self;
-        let door = bound(&config.enrolment.socket, intake.open())?;
-        let enrolment = intake.clone().run(door, None, stop.clone());
-        serving.spawn("the enrolment socket", enrolment);
-        let path = &config.csi_socket;
-        let door = bound(path, volumes::open(path))?;
-        serving.spawn(
-            "the socket of the CSI driver",
-            volumes.run(door, stop.clone()),
-        );
-        if let Some(unserved) = unserved {
-            let path = &config.reattach_socket;
-            let door = bound(path, lost::open(path))?;
-            let brought = lost::run(door, unserved, intake, accept_errors, stop.clone());
-            serving.spawn("the socket for lost listeners", brought);
-        }
-        Ok(())
     }
 }
 
