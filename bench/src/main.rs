@@ -15,7 +15,7 @@ use bench::plan::Plan;
 use bench::report::{Report, Section};
 use bench::stage::Stage;
 use bench::{contender, cores, hotpath};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
 struct Command {
@@ -36,6 +36,41 @@ struct Run {
     /// Fails when the instructions of a cached request are 5 % off the figure in this file.
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
+    /// Measures these cases alone, in the order of a full run; nothing is written.
+    #[arg(
+        long,
+        value_name = "CASE",
+        value_delimiter = ',',
+        conflicts_with = "results"
+    )]
+    only: Vec<Case>,
+}
+
+impl Run {
+    fn has(&self, case: Case) -> bool {
+        self.only.is_empty() || self.only.contains(&case)
+    }
+
+    /// Whether a case is wanted that needs agents and Pods.
+    fn has_stage(&self) -> bool {
+        let alone = [Case::Instructions, Case::Review, Case::Webhook, Case::Sizes];
+        self.only.is_empty() || self.only.iter().any(|case| !alone.contains(case))
+    }
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Case {
+    Instructions,
+    Review,
+    Webhook,
+    Idle,
+    Cached,
+    Latency,
+    Connections,
+    Storm,
+    Start,
+    Sizes,
 }
 
 /// What the bench starts of itself.
@@ -82,30 +117,27 @@ fn run(run: &Run) -> anyhow::Result<()> {
         println!("measured: {}", section.title);
         sections.push(section);
     };
-    let counted = instructions::count()?;
-    if let Some(committed) = &run.against {
-        counted.compare(committed)?;
+    if run.has(Case::Instructions) || run.against.is_some() {
+        let counted = instructions::count()?;
+        if let Some(committed) = &run.against {
+            counted.compare(committed)?;
+        }
+        shown(counted.section());
     }
-    shown(counted.section());
-    shown(review::measure(&plan)?);
+    if run.has(Case::Review) {
+        shown(review::measure(&plan)?);
+    }
     // It needs a control plane, which takes minutes to build where it is missing.
-    if !run.quick {
+    if !run.quick && run.has(Case::Webhook) {
         shown(webhook::measure(&plan)?);
     }
-    let mut stage = Stage::empty()?;
-    shown(idle::empty(&stage)?);
-    stage.fill(&plan)?;
-    shown(enrolment::measure(&stage, &plan)?);
-    shown(idle::full(&stage, &plan)?);
-    stage.add_contenders()?;
-    shown(cached::measure(&stage, &plan)?);
-    let (section, latencies) = latency::measure(&stage, &plan)?;
-    shown(section);
-    shown(connections::measure(&stage, &plan)?);
-    let (section, courses) = storm::measure(&stage, &plan)?;
-    shown(section);
-    shown(start::measure(&mut stage, &plan)?);
-    shown(sizes::measure()?);
+    let mut plots = Plots::default();
+    if run.has_stage() {
+        staged(run, &plan, &mut plots, &mut shown)?;
+    }
+    if run.has(Case::Sizes) {
+        shown(sizes::measure()?);
+    }
     let report = Report {
         machine,
         command: if run.quick {
@@ -118,17 +150,59 @@ fn run(run: &Run) -> anyhow::Result<()> {
     };
     println!("\n{}", report.text());
     if let Some(directory) = &run.results {
-        write(directory, &report, &latencies, &courses)?;
+        write(directory, &report, &plots)?;
     }
     Ok(())
 }
 
-fn write(
-    directory: &Path,
-    report: &Report,
-    latencies: &[svg::Line],
-    courses: &[svg::Line],
+/// What is shown as a plot.
+#[derive(Default)]
+struct Plots {
+    latencies: Vec<svg::Line>,
+    courses: Vec<svg::Line>,
+}
+
+/// The cases for which agents and Pods are on a stage.
+fn staged(
+    run: &Run,
+    plan: &Plan,
+    plots: &mut Plots,
+    shown: &mut dyn FnMut(Section),
 ) -> anyhow::Result<()> {
+    let mut stage = Stage::empty()?;
+    if run.has(Case::Idle) {
+        shown(idle::empty(&stage)?);
+    }
+    stage.fill(plan)?;
+    // Whatever else is measured, the Pods must be enrolled.
+    shown(enrolment::measure(&stage, plan)?);
+    if run.has(Case::Idle) {
+        shown(idle::full(&stage, plan)?);
+    }
+    stage.add_contenders()?;
+    if run.has(Case::Cached) {
+        shown(cached::measure(&stage, plan)?);
+    }
+    if run.has(Case::Latency) {
+        let (section, latencies) = latency::measure(&stage, plan)?;
+        shown(section);
+        plots.latencies = latencies;
+    }
+    if run.has(Case::Connections) {
+        shown(connections::measure(&stage, plan)?);
+    }
+    if run.has(Case::Storm) {
+        let (section, courses) = storm::measure(&stage, plan)?;
+        shown(section);
+        plots.courses = courses;
+    }
+    if run.has(Case::Start) {
+        shown(start::measure(&mut stage, plan)?);
+    }
+    Ok(())
+}
+
+fn write(directory: &Path, report: &Report, plots: &Plots) -> anyhow::Result<()> {
     fs::create_dir_all(directory)?;
     let put = |name: &str, text: String| {
         let path = directory.join(name);
@@ -140,10 +214,13 @@ fn write(
     let title = format!(
         "Latency by share of requests at {rate} requests/s: 1 is 90 %, 2 is 99 %, 3 is 99.9 %"
     );
-    put("latency.svg", svg::svg(&title, ("nines", "µs"), latencies))?;
+    put(
+        "latency.svg",
+        svg::svg(&title, ("nines", "µs"), &plots.latencies),
+    )?;
     let title = "Processes that have their key after all have started at once";
     put(
         "storm.svg",
-        svg::svg(title, ("seconds", "processes"), courses),
+        svg::svg(title, ("seconds", "processes"), &plots.courses),
     )
 }
