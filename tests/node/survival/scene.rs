@@ -32,6 +32,9 @@ impl Scene<'_> {
 
     /// Starts a Pod, asks for credentials in it, and ends it.
     pub(super) fn pod_with_credentials(&self) -> anyhow::Result<()> {
+        // After an outage of the API server the node counts as lost for some seconds, and the Service of the
+        // injector has no endpoint.
+        self.cluster.until_injected(self.namespace, "trainer")?;
         let name = format!("event-{}", self.number);
         let pod = self.cluster.idle_pod(self.namespace, &name)?;
         let (status, body) = pod.credentials(None)?;
@@ -42,7 +45,6 @@ impl Scene<'_> {
     /// The same as an identity that nobody has exchanged yet.
     pub(super) fn first_exchange(&self, prefix: &str) -> anyhow::Result<()> {
         let namespace = self.cluster.workload_namespace(prefix)?;
-        self.cluster.until_injected(&namespace, "trainer")?;
         let namespace = namespace.as_str();
         Scene { namespace, ..*self }.pod_with_credentials()
     }
