@@ -53,14 +53,24 @@ miss() {
 export CARGO_TERM_COLOR=never
 export RUSTDOCFLAGS="-D warnings ${RUSTDOCFLAGS:-}"
 
-step tools tests/tools/fetch.sh
+step "basic tools" tests/tools/fetch.sh base
+# On a new machine the others take as long as all steps that need none of them, and wait for the network half of it.
+nice -n 19 tests/tools/fetch.sh >"$logs/fetched.log" 2>&1 &
+tools=$!
 step format cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 # Targets that plain `cargo test` leaves out are not among all of them.
 step "lints of tests" cargo clippy --workspace --test platform --test clients --test kernels --test node --locked --quiet -- -D warnings
 step docs cargo doc --workspace --no-deps --document-private-items --locked --quiet
-step dependencies "${TOOLS_DIR:-target/tools}/deny/bin/cargo-deny" check -D warnings bans licenses sources
 step "unit and component tests" cargo test --workspace --locked --quiet
+wait "$tools"
+tools=$?
+fetched() {
+    cat "$logs/fetched.log"
+    return "$tools"
+}
+step tools fetched
+step dependencies "${TOOLS_DIR:-target/tools}/deny/bin/cargo-deny" check -D warnings bans licenses sources
 step "shipped binaries" tests/binaries.sh
 step image tests/images.sh --check
 step "client tests" cargo test --workspace --test clients --locked -- --test-threads 2
