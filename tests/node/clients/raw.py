@@ -34,10 +34,20 @@ def get(host, port, path, headers):
     return body
 
 
+def token():
+    """The kubelet renews a token by a link to a new directory and removes the old one: whoever is just walking the old
+    path finds nothing there, once."""
+    for is_last in (False, True):
+        try:
+            with open(TOKEN_FILE, encoding="ascii") as file:
+                return file.read()
+        except FileNotFoundError:
+            if is_last:
+                raise
+
+
 def credentials():
-    with open(TOKEN_FILE, encoding="ascii") as file:
-        token = file.read()
-    return json.loads(get(ENDPOINT.hostname, ENDPOINT.port, ENDPOINT.path, {"Authorization": token}))
+    return json.loads(get(ENDPOINT.hostname, ENDPOINT.port, ENDPOINT.path, {"Authorization": token()}))
 
 
 def digest(key, text):
