@@ -51,6 +51,22 @@ impl Run {
         self.only.is_empty() || self.only.contains(&case)
     }
 
+    /// What repeats it.
+    fn command(&self) -> String {
+        let command = if self.quick {
+            "make bench-quick"
+        } else {
+            "make bench"
+        };
+        let cases = self.only.iter().filter_map(Case::to_possible_value);
+        let cases: Vec<_> = cases.map(|case| case.get_name().to_owned()).collect();
+        if cases.is_empty() {
+            return command.to_owned();
+        }
+        let quick = if self.quick { " --quick" } else { "" };
+        format!("bench/bench.sh{quick} --only {}", cases.join(","))
+    }
+
     /// Whether a case is wanted that needs agents and Pods.
     fn has_stage(&self) -> bool {
         let alone = [Case::Instructions, Case::Review, Case::Webhook, Case::Sizes];
@@ -131,20 +147,17 @@ fn run(run: &Run) -> anyhow::Result<()> {
     if !run.quick && run.has(Case::Webhook) {
         shown(webhook::measure(&plan)?);
     }
-    let mut plots = Plots::default();
-    if run.has_stage() {
-        staged(run, &plan, &mut plots, &mut shown)?;
-    }
+    let plots = if run.has_stage() {
+        staged(run, &plan, &mut shown)?
+    } else {
+        Plots::default()
+    };
     if run.has(Case::Sizes) {
         shown(sizes::measure()?);
     }
     let report = Report {
         machine,
-        command: if run.quick {
-            "make bench-quick".to_owned()
-        } else {
-            "make bench".to_owned()
-        },
+        command: run.command(),
         plan,
         sections,
     };
@@ -163,12 +176,8 @@ struct Plots {
 }
 
 /// The cases for which agents and Pods are on a stage.
-fn staged(
-    run: &Run,
-    plan: &Plan,
-    plots: &mut Plots,
-    shown: &mut dyn FnMut(Section),
-) -> anyhow::Result<()> {
+fn staged(run: &Run, plan: &Plan, shown: &mut dyn FnMut(Section)) -> anyhow::Result<Plots> {
+    let mut plots = Plots::default();
     let mut stage = Stage::empty()?;
     if run.has(Case::Idle) {
         shown(idle::empty(&stage)?);
@@ -199,7 +208,7 @@ fn staged(
     if run.has(Case::Start) {
         shown(start::measure(&mut stage, plan)?);
     }
-    Ok(())
+    Ok(plots)
 }
 
 fn write(directory: &Path, report: &Report, plots: &Plots) -> anyhow::Result<()> {

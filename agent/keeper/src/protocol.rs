@@ -94,7 +94,7 @@ pub enum Message<'a> {
         instance: &'a str,
     },
     /// Where an agent holds connections that it is answering: what it sends takes the place of what it
-    /// sent before, and goes to the agent that comes after it has died. One or two descriptors.
+    /// sent before, and goes to the agent that comes after it has died. At most two descriptors; none from a keeper that holds none.
     Unanswered,
     /// All that was held when the connection began has been sent.
     Complete,

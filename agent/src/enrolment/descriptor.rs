@@ -3,7 +3,7 @@
 pub(super) mod sockopt;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketType, ipproto, netdevice, sockopt as options};
 
@@ -44,15 +44,26 @@ pub(super) fn check_listener(socket: BorrowedFd<'_>) -> Result<IpAddr, Problem> 
     if options::socket_acceptconn(socket) != Ok(true) {
         return Err(Problem::NotListening);
     }
-    let local = rustix::net::getsockname(socket)
-        .ok()
-        .and_then(|address| SocketAddr::try_from(address).ok())
-        .ok_or(Problem::NotTcp)?;
+    let local = local_address(socket).ok_or(Problem::NotTcp)?;
     if local.ip() != loopback {
         return Err(Problem::NotLoopback(local.to_string()));
     }
     check_untampered(socket)?;
     Ok(loopback)
+}
+
+/// Where a TCP socket listens, or what its peer has connected to; `None` for one that does not say.
+pub(super) fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
+    SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()
+}
+
+/// Whether `connection` is a TCP connection to where `listener` listens.
+pub(super) fn is_of(connection: &OwnedFd, listener: &OwnedFd) -> bool {
+    let address = local_address(connection);
+    address.is_some()
+        && address == local_address(listener)
+        && options::socket_type(connection) == Ok(SocketType::STREAM)
+        && options::socket_acceptconn(connection) == Ok(false)
 }
 
 /// Checks that nothing is attached that could read, drop or change what the socket carries.
@@ -120,5 +131,25 @@ impl Namespace {
                 .collect(),
         };
         Ok(Self { cookie, interfaces })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_of_the_listener_that_it_was_made_to_and_of_no_other() {
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let client = TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
+        let (server, _) = listeners[0].accept().unwrap();
+        let [server, client] = [server, client].map(OwnedFd::from);
+        let [listener, other] = listeners.map(OwnedFd::from);
+        assert!(is_of(&server, &listener));
+        assert!(!is_of(&server, &other), "of another listener");
+        assert!(!is_of(&client, &listener), "the client's own side");
+        assert!(!is_of(&listener, &listener), "no connection at all");
     }
 }

@@ -1,7 +1,7 @@
 //! A listener in a Pod's network namespace, to be served.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdStream};
+use std::net::TcpStream as StdStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::Mode;
+use super::descriptor::is_of;
 use super::descriptor::sockopt::defer_accept;
 use super::readiness::watch;
 use super::reown::accept_within;
-use crate::unanswered::{Held, Origin, Unanswered, is_of};
+use crate::unanswered::{Held, Origin, Unanswered};
 
 /// How long a connection may stay in the kernel without a request. Then it is accepted all the same,
 /// and the time for a head runs.
@@ -61,11 +62,16 @@ impl PodListener {
         })
     }
 
-    /// Where it listens, inside the Pod; `None` for a socket that does not say.
-    pub fn address(&self) -> Option<SocketAddr> {
-        let address = rustix::net::getsockname(self.socket.get_ref().as_fd());
-        SocketAddr::try_from(address.ok()?).ok()
+    fn held(&self, connection: OwnedFd) -> io::Result<Eager<TcpStream, Held>> {
+        let held = self.unanswered.hold(connection.as_fd(), self.origin);
+        sockopt::set_socket_linger(&connection, None)?;
+        let stream = TcpStream::from_std(StdStream::from(connection))?;
+        Ok(Eager::held(stream, held))
     }
+}
+
+impl Accept for PodListener {
+    type Io = Eager<TcpStream, Held>;
 
     /// Accepts one connection, without linger, and holds it where it outlives this agent. Those that
     /// an agent before this one left come first.
@@ -75,7 +81,7 @@ impl PodListener {
     ///
     /// # Cancel safety
     /// Safe in [`Mode::Reown`]. In [`Mode::Plain`] a connection that is being accepted is closed.
-    pub async fn accept(&mut self) -> io::Result<Eager<TcpStream, Held>> {
+    async fn accept(&mut self) -> io::Result<Eager<TcpStream, Held>> {
         if let Some(left) = self.left.pop() {
             return self.held(left);
         }
@@ -111,20 +117,5 @@ impl PodListener {
             };
             return self.held(accepted);
         }
-    }
-
-    fn held(&self, connection: OwnedFd) -> io::Result<Eager<TcpStream, Held>> {
-        let held = self.unanswered.hold(connection.as_fd(), self.origin);
-        sockopt::set_socket_linger(&connection, None)?;
-        let stream = TcpStream::from_std(StdStream::from(connection))?;
-        Ok(Eager::held(stream, held))
-    }
-}
-
-impl Accept for PodListener {
-    type Io = Eager<TcpStream, Held>;
-
-    async fn accept(&mut self) -> io::Result<Eager<TcpStream, Held>> {
-        Self::accept(self).await
     }
 }

@@ -1,13 +1,14 @@
 //! Listeners that are served, for one Pod or for several that share a network namespace.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::IntGauge;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::descriptor::local_address;
 use crate::tenants::Tenants;
 
 /// Listeners on the loopback addresses of one network namespace, served until this is dropped.
@@ -48,11 +49,7 @@ impl Served {
 
     /// Where they listen, inside the namespace.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        let address = |socket: &Arc<OwnedFd>| {
-            let address = rustix::net::getsockname(socket.as_fd()).ok()?;
-            SocketAddr::try_from(address).ok()
-        };
-        self.sockets.iter().filter_map(address).collect()
+        self.sockets.iter().filter_map(local_address).collect()
     }
 
     /// The Pods that they serve.

@@ -1,13 +1,13 @@
 //! Takes the listeners out of a verified request. Everything here may block.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use shared::enrolment::MAX_DESCRIPTORS;
 
 use super::Mode;
-use super::descriptor::{Cookie, Namespace, Problem, check_listener};
+use super::descriptor::{Cookie, Namespace, Problem, check_listener, local_address};
 use super::handed::{Handed, close};
 use super::reown::reown;
 use super::served::Served;
@@ -157,6 +157,5 @@ fn own(handed: OwnedFd, address: IpAddr, wanted: &Wanted<'_>) -> Result<OwnedFd,
 }
 
 pub(super) fn port_of(listener: &OwnedFd) -> Option<u16> {
-    let address = SocketAddr::try_from(rustix::net::getsockname(listener).ok()?).ok()?;
-    Some(address.port())
+    local_address(listener).map(|address| address.port())
 }

@@ -21,6 +21,7 @@ use rustix::net::sockopt;
 use secrecy::SecretString;
 use shared::clock::Clock;
 use shared::enrolment::Status;
+use shared::serve::Accept as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use super::{Keeper, MAX_PEERS, Problem, now};
-use crate::descriptor::{check_listener, check_slot, check_snapshot};
+use crate::descriptor::{Unfit, check_listener, check_slot, check_snapshot};
 use crate::packet::{self, Packet};
 use crate::peer::{Item, Kind};
 use crate::protocol::{Message, Role, VERSION, Verdict};
@@ -170,10 +170,7 @@ impl Keeper<'_> {
         if descriptors.is_empty() {
             return Err("a listener came without a descriptor".to_owned());
         }
-        for descriptor in &descriptors {
-            let checked = check_listener(descriptor);
-            checked.map_err(|unfit| format!("what it handed over is refused: {unfit}"))?;
-        }
+        check_all(&descriptors, |one| check_listener(one))?;
         let held = Held {
             about: about.into(),
             descriptors: descriptors.into(),
@@ -190,10 +187,7 @@ impl Keeper<'_> {
     }
 
     fn hold_unanswered(&mut self, far_ends: Vec<OwnedFd>) -> Result<(), String> {
-        for far_end in &far_ends {
-            let checked = check_slot(far_end);
-            checked.map_err(|unfit| format!("what it handed over is refused: {unfit}"))?;
-        }
+        check_all(&far_ends, |one| check_slot(one))?;
         self.store.unanswered = far_ends;
         Ok(())
     }
@@ -228,4 +222,12 @@ impl Keeper<'_> {
             }
         }
     }
+}
+
+fn check_all(
+    descriptors: &[OwnedFd],
+    check: impl Fn(&OwnedFd) -> Result<(), Unfit>,
+) -> Result<(), String> {
+    let refused = |unfit| format!("what it handed over is refused: {unfit}");
+    descriptors.iter().try_for_each(check).map_err(refused)
 }
