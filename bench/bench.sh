@@ -16,7 +16,5 @@ quick=
 # The webhook is measured by a real API server.
 [[ $quick ]] || tests/tools/fetch.sh kubernetes etcd helm >&2
 echo "==> building release binaries (some minutes the first time)" >&2
-cargo build --release --locked --package agent --package injector --package keeper --package bench --package tests \
-    --bin caios-agent --bin caios-injector --bin caios-keeper --bin bench
-cargo build --locked --profile tiny --no-default-features --package enroll --bin caios-enroll
+tests/release.sh caios-agent caios-injector caios-keeper bench
 exec target/x86_64-unknown-linux-gnu/release/bench "$@"

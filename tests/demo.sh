@@ -20,8 +20,5 @@ if [ "$(id -u)" != 0 ] && [ -z "${CAIOS_IN_USERNS:-}" ]; then
 fi
 
 echo "==> building the agent, caios-enroll and the stand-in (some minutes the first time)"
-# The packages of bench/bench.sh: what both need is compiled once.
-cargo build --release --locked --package agent --package injector --package keeper --package bench --package tests \
-    --bin caios-agent --bin demo
-cargo build --locked --profile tiny --no-default-features --package enroll --bin caios-enroll
+tests/release.sh caios-agent demo
 exec target/x86_64-unknown-linux-gnu/release/demo "$@"

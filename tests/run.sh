@@ -42,6 +42,25 @@ step() {
         "$((SECONDS - begun))"
 }
 
+# beside NAME COMMAND…: begins a step that the following ones need not wait for, and lets them go first.
+declare -A beside=()
+beside() {
+    local name=$1
+    shift
+    nice -n 19 "$@" >"$logs/${name// /-}.beside.log" 2>&1 &
+    beside[$name]=$!
+}
+
+# join NAME: waits for a step that was begun beside others, shows and counts it.
+join() {
+    wait "${beside[$1]}"
+    step "$1" ended $? "$logs/${1// /-}.beside.log"
+}
+ended() {
+    cat "$2"
+    return "$1"
+}
+
 # miss NAME WHY: names a step that cannot run here. That fails the run, unless CAIOS_WITHOUT_ROOT=1 says that
 # it is meant.
 miss() {
@@ -55,33 +74,30 @@ export RUSTDOCFLAGS="-D warnings ${RUSTDOCFLAGS:-}"
 
 step "basic tools" tests/tools/fetch.sh base
 # On a new machine the others take as long as all steps that need none of them, and wait for the network half of it.
-nice -n 19 tests/tools/fetch.sh >"$logs/fetched.log" 2>&1 &
-tools=$!
+beside tools tests/tools/fetch.sh
 step format cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 # Targets that plain `cargo test` leaves out are not among all of them.
 step "lints of tests" cargo clippy --workspace --test platform --test clients --test kernels --test node --locked --quiet -- -D warnings
 step docs cargo doc --workspace --no-deps --document-private-items --locked --quiet
 step "unit and component tests" cargo test --workspace --locked --quiet
-wait "$tools"
-tools=$?
-fetched() {
-    cat "$logs/fetched.log"
-    return "$tools"
-}
-step tools fetched
+join tools
 step dependencies "${TOOLS_DIR:-target/tools}/deny/bin/cargo-deny" check -D warnings bans licenses sources
-step "shipped binaries" tests/binaries.sh
-step image tests/images.sh --check
+# Their tests wait much and compile little; on a new machine these binaries take minutes of both cores.
+beside "shipped binaries" tests/binaries.sh
 step "client tests" cargo test --workspace --test clients --locked -- --test-threads 2
 step "platform tests" cargo test --workspace --test platform --locked -- --test-threads 2
 step "kernel tests" cargo test --workspace --test kernels --locked -- --test-threads 2
+join "shipped binaries"
+step image tests/images.sh --check
+beside "binaries of demo and bench" tests/release.sh caios-agent caios-injector caios-keeper bench demo
 # A kubelet and a container runtime are root, and not in a user namespace.
 if [ -z "${CAIOS_IN_USERNS:-}" ]; then
-    step "node tests" env IMAGE_PROFILE=release cargo test --workspace --test node --locked
+    step "node tests" env IMAGE_BUILT=1 cargo test --workspace --test node --locked
 else
     miss "node tests" "they need root"
 fi
+join "binaries of demo and bench"
 step demo tests/demo.sh
 # Nothing timed fails it: only an answer that is missing, and instructions that are counted.
 step bench bench/bench.sh --quick --against bench/instructions.json

@@ -87,8 +87,12 @@ fn from_outside() -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Builds the image from the program as it is, in the profile of the tests unless one is named.
+/// Builds the image from the program as it is, in the profile of the tests unless `IMAGE_PROFILE` names one;
+/// `IMAGE_BUILT=1` says that it is there.
 fn build_image() -> anyhow::Result<()> {
+    if std::env::var_os("IMAGE_BUILT").is_some() {
+        return Ok(());
+    }
     let mut build = Command::new(repository().join("tests/images.sh"));
     if std::env::var_os("IMAGE_PROFILE").is_none() {
         build.env(
