@@ -20,11 +20,13 @@ fi
 logs=target/test-logs
 mkdir -p "$logs"
 passed=0 failed=0 failures=() missed=()
+# Steps that run beside others: their processes, and when they began.
+declare -A beside=() begun=()
 started=$SECONDS
 
 # step NAME COMMAND…: runs one step, shows it while it works, and counts it.
 step() {
-    local name=$1 log=$logs/${1// /-}.log begun=$SECONDS
+    local name=$1 log=$logs/${1// /-}.log since=${begun[$1]:-$SECONDS}
     shift
     printf '\n==> %s: %s\n' "$name" "$*"
     "$@" 2>&1 | tee "$log"
@@ -39,16 +41,15 @@ step() {
     fi
     passed=$((passed + ok)) failed=$((failed + bad))
     printf -- '--- %s: %s in %ss\n' "$name" "$([ "$status" = 0 ] && echo ok || echo FAILED)" \
-        "$((SECONDS - begun))"
+        "$((SECONDS - since))"
 }
 
 # beside NAME COMMAND…: begins a step that the following ones need not wait for, and lets them go first.
-declare -A beside=()
 beside() {
     local name=$1
     shift
     nice -n 19 "$@" >"$logs/${name// /-}.beside.log" 2>&1 &
-    beside[$name]=$!
+    beside[$name]=$! begun[$name]=$SECONDS
 }
 
 # join NAME: waits for a step that was begun beside others, shows and counts it.
