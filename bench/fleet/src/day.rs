@@ -10,11 +10,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::issuer::{Issuer, Second};
-use crate::node::{Asked, Node, Parts};
+use crate::node::{Answer, Asked, Node, Parts};
 use crate::plan::Plan;
 
 /// From one look at the fleet to the next.
 const STEP: Duration = Duration::from_secs(10);
+/// From one look at every key to the next: it takes hours until all are fresh again.
+const LOOK: Duration = Duration::from_mins(5);
 /// From one request of every Pod to the next.
 const ROUND: Duration = Duration::from_mins(30);
 
@@ -44,8 +46,8 @@ struct Fleet {
     begun: Instant,
     rng: Rng,
     course: Course,
-    /// Requests that wait, and whether they count for nodes that start. The day does not wait for them.
-    asking: JoinSet<(bool, bool)>,
+    /// Requests that wait. The day does not wait for them.
+    asking: JoinSet<Answer>,
 }
 
 /// Runs a plan to its end. Tokio's time must be paused.
@@ -109,7 +111,7 @@ impl Fleet {
                 self.ask_all(0..self.nodes.len());
             }
             self.roll();
-            if at.as_secs().is_multiple_of(60) {
+            if at.as_secs().is_multiple_of(LOOK.as_secs()) {
                 self.look(at, outage_ends);
             }
             if at.as_secs().is_multiple_of(ROUND.as_secs()) {
@@ -159,21 +161,19 @@ impl Fleet {
 
     fn ask_all(&mut self, nodes: std::ops::Range<usize>) {
         for node in self.nodes.get_mut(nodes).unwrap_or_default() {
-            let is_starting = !node.has_started();
             for asking in node.ask_all() {
-                self.asking
-                    .spawn(async move { (is_starting, asking.await) });
+                self.asking.spawn(asking);
             }
         }
     }
 
-    const fn count(&mut self, (is_starting, is_answered): (bool, bool)) {
-        let asked = if is_starting {
+    const fn count(&mut self, answer: Answer) {
+        let asked = if answer.is_of_start {
             &mut self.course.starting
         } else {
             &mut self.course.running
         };
-        asked.count(is_answered);
+        asked.count(answer.is_there);
     }
 
     /// As many Pods as end in one step make way to new ones.
@@ -186,10 +186,7 @@ impl Fleet {
             left -= 1.0;
             let number = self.rng.usize(..self.nodes.len().max(1));
             if let Some(node) = self.nodes.get_mut(number) {
-                let is_starting = !node.has_started();
-                let asking = node.roll();
-                self.asking
-                    .spawn(async move { (is_starting, asking.await) });
+                self.asking.spawn(node.roll());
             }
         }
     }

@@ -45,6 +45,15 @@ pub struct Parts {
     pub metrics: Metrics,
 }
 
+/// What came of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// The Pod's node was starting when it asked: there was no memory to answer from.
+    pub is_of_start: bool,
+    /// The Pod has a key.
+    pub is_there: bool,
+}
+
 /// What Pods got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
@@ -91,26 +100,38 @@ impl Node {
     }
 
     /// Replaces one Pod by a new one of the same identity, which asks: the old one has gone when that is answered.
-    pub fn roll(&mut self) -> impl Future<Output = bool> + Send + use<> {
+    pub fn roll(&mut self) -> impl Future<Output = Answer> + Send + use<> {
+        let is_of_start = !self.has_started();
         let account = self.rng.usize(..self.pods.len().max(1));
         let next = self.pod(account);
         let place = self.pods.get_mut(account);
         let old = place.map(|place| std::mem::replace(place, Arc::clone(&next)));
         let cache = self.cache.clone();
         async move {
-            let is_answered = cache.credentials(&next).await.is_ok();
+            let is_there = cache.credentials(&next).await.is_ok();
             if let Some(old) = old {
                 cache.forget(&old.pod.uid);
             }
-            is_answered
+            Answer {
+                is_of_start,
+                is_there,
+            }
         }
     }
 
     /// Each Pod asks, and waits.
-    pub fn ask_all(&self) -> impl Iterator<Item = impl Future<Output = bool> + Send + use<>> {
-        self.pods.iter().map(|pod| {
-            let (cache, pod) = (self.cache.clone(), Arc::clone(pod));
-            async move { cache.credentials(&pod).await.is_ok() }
+    pub fn ask_all(&mut self) -> impl Iterator<Item = impl Future<Output = Answer> + Send + use<>> {
+        let is_of_start = !self.has_started();
+        let cache = &self.cache;
+        self.pods.iter().map(move |pod| {
+            let (cache, pod) = (cache.clone(), Arc::clone(pod));
+            async move {
+                let is_there = cache.credentials(&pod).await.is_ok();
+                Answer {
+                    is_of_start,
+                    is_there,
+                }
+            }
         })
     }
 
@@ -149,7 +170,7 @@ impl Node {
     }
 
     /// Whether every identity has had a key: from then on there is a memory to answer from.
-    pub fn has_started(&mut self) -> bool {
+    fn has_started(&mut self) -> bool {
         self.has_started = self.has_started || self.with_key() == self.pods.len();
         self.has_started
     }
