@@ -18,6 +18,7 @@ mod machine;
 mod memory;
 mod moments;
 mod names;
+mod node_state;
 mod processes;
 mod reboot;
 mod release;
@@ -41,6 +42,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Context as _;
 use nix::mount::{MsFlags, mount};
 
+use self::node_state::NodeState;
 use crate::control_plane::{ControlPlane, ISSUER, SERVICE};
 use crate::server::Server;
 use crate::{link, tools};
@@ -223,21 +225,16 @@ impl Cluster {
         report
     }
 
+    /// Waits until the node is ready and Pods can be bound to it: some of its taints go later than that.
     fn wait_until_ready(&self) -> anyhow::Result<()> {
+        let mut state = NodeState::default();
         let ready = || {
             let node = self.control_plane.get(&format!("/api/v1/nodes/{NODE}"));
-            let conditions = node.ok().and_then(|node| {
-                let conditions = node.body.pointer("/status/conditions")?;
-                conditions.as_array().cloned()
-            });
-            let ready = |condition: &serde_json::Value| {
-                condition.pointer("/type") == Some(&"Ready".into())
-                    && condition.pointer("/status") == Some(&"True".into())
-            };
-            conditions.is_some_and(|conditions| conditions.iter().any(ready))
-                && kubelet::is_healthy(self.control_plane.network())
+            state = node.map_or_else(|_| NodeState::default(), |node| NodeState::of(node.body));
+            state.takes_pods() && kubelet::is_healthy(self.control_plane.network())
         };
-        locked(&self.kubelet).until("has its node ready", kubelet::START, ready)
+        let waited = locked(&self.kubelet).until("has its node ready", kubelet::START, ready);
+        waited.with_context(|| format!("the API server's last word: {state:?}"))
     }
 }
 

@@ -48,8 +48,14 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// One event of several, with what the clients have seen of it alone.
+    pub(super) fn counted(&mut self, row: &Row) -> anyhow::Result<Counts> {
+        let load = self.load;
+        load.during(|| self.happens(row))
+    }
+
     /// One event.
-    pub(super) fn happens(&mut self, row: &Row) -> anyhow::Result<()> {
+    fn happens(&mut self, row: &Row) -> anyhow::Result<()> {
         self.number += 1;
         self.cluster.keep_logs();
         let scene = Scene {
@@ -75,6 +81,7 @@ impl<'a> Table<'a> {
             Ok(())
         })?;
         print(name, times, &counts, started);
+        print_errors(&counts);
         if let Err(error) = counts.ensure_failed_at_most(may_fail) {
             self.failed.push(error.context(name));
         }
@@ -94,4 +101,11 @@ pub(super) fn print(name: &str, times: u32, counts: &Counts, started: Instant) {
         "    {name:<50} {times:>5} {:>9} {:>7} {seconds:>7.1}",
         counts.asked, counts.failed
     );
+}
+
+/// Prints a line for each error that clients have met.
+pub(super) fn print_errors(counts: &Counts) {
+    for (error, times) in &counts.errors {
+        println!("      {times} x {error}");
+    }
 }

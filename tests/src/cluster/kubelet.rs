@@ -14,7 +14,7 @@ use crate::server::Server;
 use crate::{http, tools};
 
 /// How long the node may take to be ready, on a machine that is busy with others.
-pub(super) const START: Duration = Duration::from_secs(90);
+pub(super) const START: Duration = Duration::from_mins(3);
 
 /// Where it says that it is well, by default.
 const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_248);

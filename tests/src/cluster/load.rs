@@ -132,7 +132,7 @@ pub struct Counts {
     pub asked: u64,
     /// Those that failed.
     pub failed: u64,
-    /// Errors, and how often each was seen.
+    /// Errors, and how often each was seen; of several clients, which one it was.
     pub errors: BTreeMap<String, u64>,
     /// Access keys that were used.
     pub keys: Vec<String>,
@@ -224,9 +224,8 @@ impl Load<'_> {
         let mut all = Counts::default();
         for client in &self.clients {
             let counts = client.counts();
-            all.add(
-                &counts.with_context(|| format!("{} of {} is silent", client.what, client.pod))?,
-            );
+            let counts = counts.with_context(|| format!("{} is silent", client.name()))?;
+            all.add(&counts, &client.name());
         }
         Ok(all)
     }
@@ -234,7 +233,7 @@ impl Load<'_> {
     /// Waits until every client has ended a request after a time of the wall clock.
     fn until_heard(&self, time: f64) -> anyhow::Result<()> {
         for client in &self.clients {
-            let what = format!("{} of {} has an answer", client.what, client.pod);
+            let what = format!("{} has an answer", client.name());
             wait::until(&what, PHASE_DEADLINE, || {
                 client
                     .counts()
@@ -263,6 +262,10 @@ impl Load<'_> {
 }
 
 impl Client {
+    fn name(&self) -> String {
+        format!("{} of {}", self.what, self.pod)
+    }
+
     /// The newest line that is whole; none of a client that was started anew, whose counts say
     /// nothing of what was before.
     fn counts(&self) -> Option<Counts> {
@@ -307,11 +310,12 @@ fn read_end(path: &Path) -> std::io::Result<String> {
 }
 
 impl Counts {
-    fn add(&mut self, other: &Self) {
+    fn add(&mut self, other: &Self, client: &str) {
         self.asked += other.asked;
         self.failed += other.failed;
         for (error, count) in &other.errors {
-            *self.errors.entry(error.clone()).or_default() += count;
+            let error = format!("{client}: {error}");
+            *self.errors.entry(error).or_default() += count;
         }
         for key in &other.keys {
             if !self.keys.contains(key) {

@@ -14,13 +14,30 @@ use super::memory::Memory;
 pub struct Process(u32);
 
 impl Process {
+    /// All processes there are.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        all.filter_map(|entry| Some(Self(entry.file_name().to_str()?.parse().ok()?)))
+    }
+
     /// All processes of a Pod, the sandbox's among them.
     pub fn of_pod(uid: &str) -> Vec<Self> {
         let group = format!("/pod{uid}/");
-        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-        all.filter_map(|entry| Some(Self(entry.file_name().to_str()?.parse().ok()?)))
-            .filter(|process| process.read("cgroup").contains(&group))
+        Self::all()
+            .filter(|process| process.is_below(&group))
             .collect()
+    }
+
+    /// Whether the path of one of its cgroups has this in it.
+    pub(super) fn is_below(self, group: &str) -> bool {
+        self.read("cgroup").contains(group)
+    }
+
+    /// The file name of the program that it runs; empty once it has ended.
+    pub(super) fn program(self) -> String {
+        let program = fs::read_link(self.path("exe")).unwrap_or_default();
+        let name = program.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
     }
 
     /// The process of a Pod whose command line begins with `program`.

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
-use super::{Cluster, NODE, cgroup, kubelet, locked, machine, runtime};
+use super::{Cluster, NODE, Process, cgroup, kubelet, locked, machine, runtime};
 use crate::{link, wait};
 
 /// What containerd starts, and what that starts.
@@ -46,7 +44,7 @@ impl Cluster {
         wait::until("no process of the node is left", ENDED, || {
             left = processes(&group);
             for process in &left {
-                let _ = kill(*process, Signal::SIGKILL);
+                let _ = process.kill();
             }
             left.is_empty()
         })
@@ -104,17 +102,13 @@ impl Cluster {
 
 /// The processes that are the node's: those in the Pods' cgroup, and what containerd starts outside
 /// of it.
-fn processes(group: &str) -> Vec<Pid> {
-    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let of_node = all.filter(|process| {
-        let program = fs::read_link(process.path().join("exe")).unwrap_or_default();
-        let cgroups = fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
+fn processes(group: &str) -> Vec<Process> {
+    let of_node = Process::all().filter(|process| {
+        let program = process.program();
         // One that has ended and was not waited for has no program any more, and nothing else.
-        let name = program.file_name().unwrap_or_default().to_string_lossy();
-        !name.is_empty() && (PROGRAMS.contains(&&*name) || cgroups.contains(group))
+        !program.is_empty() && (PROGRAMS.contains(&&*program) || process.is_below(group))
     });
-    let ids = of_node.filter_map(|process| process.file_name().to_str()?.parse().ok());
-    ids.map(Pid::from_raw).collect()
+    of_node.collect()
 }
 
 /// Unmounts what is below the node's directories, in the mount namespace of the calling thread.
