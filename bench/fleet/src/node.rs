@@ -18,7 +18,7 @@ use crate::issuer::Issuer;
 const FRESH: Duration = Duration::from_mins(160);
 
 /// Sweeps decide nothing while no wall clock jumps, and were half of what a simulated day cost.
-const SWEEP: Duration = Duration::from_mins(10);
+const SWEEP: Duration = Duration::from_hours(1);
 
 /// A node of the fleet.
 pub struct Node {
