@@ -20,11 +20,12 @@ const RESERVE: f64 = 1.0 / 3.0;
 /// As careful as a node becomes: more would take from the reserve for the next outage.
 const MOST: f64 = 1.0;
 /// The same after an outage.
-const MOST_AFTER_OUTAGE: f64 = 2.0;
+const MOST_AFTER_OUTAGE: f64 = 6.0;
 /// What a throttled answer adds to the caution.
-const STEP: f64 = 0.1;
+const STEP: f64 = 0.5;
 /// What another answer leaves of it. Where one exchange of twenty is throttled, the caution settles
-/// at a tenth; where one of three is, it is one.
+/// at a half; where one of eleven is, it is one, and after an outage where one of three is, five. Much less
+/// lets a fleet ask an issuer in vain that gives all it has: `make fleet` shows it.
 const RELIEF: f64 = 0.95;
 /// Less is none.
 const LEAST: f64 = 0.02;
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(pace.admit(mine, now), Ok(()));
         for times in 1..=25 {
             pace.throttled(now, &mut rng);
-            let minutes = (3 * times).min(30);
+            let minutes = (15 * times).min(30);
             let pause = pause(&pace, mine, now);
             assert!(about(pause, minutes * 60 * SECOND), "{pause:?}, {minutes}");
             assert_eq!(pace.admit(mine, now + pause), Ok(()));
