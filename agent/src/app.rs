@@ -34,6 +34,7 @@ use crate::metrics::{Delivery, ListenerEnd, Metrics};
 use crate::published::PublishedSocket;
 use crate::route::Route;
 use crate::status::{Ledger, Reporter, Sources, StatusSocket};
+use crate::unanswered::Unanswered;
 use crate::volumes::Volumes;
 use crate::watch::{Unserved, Watch};
 use crate::workload::PodUid;
@@ -79,11 +80,15 @@ pub struct App {
 
 impl App {
     /// Builds all parts and binds the admin port. `descriptors` is how many the process may open;
-    /// `None` is without limit.
+    /// `None` is without limit. `unanswered` holds connections that are being answered.
     ///
     /// # Errors
     /// When a part cannot be built or the address is taken.
-    pub async fn bind(config: Config, descriptors: Option<u64>) -> anyhow::Result<Self> {
+    pub async fn bind(
+        config: Config,
+        descriptors: Option<u64>,
+        unanswered: Arc<Unanswered>,
+    ) -> anyhow::Result<Self> {
         let series = Series::new();
         let metrics = Metrics::new(&series).context("failed to register the metrics")?;
         telemetry::count_panics(metrics.panics.clone());
@@ -123,7 +128,8 @@ impl App {
             ledger: Arc::clone(&ledger),
         };
         let (settings, enrolled) = (config.enrolment.clone(), Arc::clone(&registry));
-        let intake = Intake::new(settings, pods, clock.clone(), metrics.clone(), enrolled)
+        let (time, counts) = (clock.clone(), metrics.clone());
+        let intake = Intake::new(settings, pods, time, counts, enrolled, unanswered)
             .context("failed to look at the agent's own network namespace")?;
         let mounted = Mounted {
             broker: Arc::clone(&broker),
@@ -133,9 +139,8 @@ impl App {
         };
         let volumes = Volumes::new(mounted, metrics.clone());
         let watch = config.watch.clone().map(|settings| {
-            let forgets = Arc::clone(&broker);
-            let gone: Forget = Box::new(move |pod| forgets.cache().forget(pod));
             let (registry, metrics) = (Arc::clone(&registry), metrics.clone());
+            let gone = forget(Arc::clone(&broker));
             Watch::new(settings, registry, refused, metrics, clock.clone(), gone)
         });
         let link = config.keeper.clone().map(|settings| {
@@ -361,6 +366,10 @@ fn admin(
     }
     Admin::new(series, readiness, move || gauges.cache().observe())
         .context("failed to register the process metrics")
+}
+
+fn forget(broker: Arc<Broker<CoreWeave>>) -> Forget {
+    Box::new(move |pod| broker.cache().forget(pod))
 }
 
 /// Names the path of a socket that could not be published.

@@ -41,7 +41,8 @@ use clap::ValueEnum;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use descriptor::addresses;
+pub(crate) use descriptor::sockopt::netns_cookie;
+pub(crate) use descriptor::{addresses, local_address};
 pub use intake::Intake;
 pub use listener::PodListener;
 pub(crate) use registration::Witness;

@@ -22,6 +22,7 @@ pub mod door;
 pub mod enrolment;
 pub mod error;
 pub mod exchange;
+pub mod heir;
 pub mod identity;
 pub mod jumps;
 pub mod link;

@@ -10,7 +10,8 @@ use agent::config::{Config, InForce, RunArgs};
 use agent::csi::{self, CsiArgs};
 use agent::prepare::prepare;
 use agent::reattach::{self, ReattachArgs};
-use agent::{check, status, supervise};
+use agent::unanswered::Unanswered;
+use agent::{check, heir, status, supervise};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use shared::clock::Clock;
@@ -278,6 +279,13 @@ fn run(config: Config) -> anyhow::Result<()> {
         ?config,
         "starting"
     );
+    let unanswered = Unanswered::new().context("failed to make sockets")?;
+    // While there is one thread.
+    let heir = heir::leave(&unanswered)
+        .inspect_err(|error| {
+            tracing::warn!(%error, "no heir: a crash loses connections that are waiting");
+        })
+        .ok();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -287,10 +295,14 @@ fn run(config: Config) -> anyhow::Result<()> {
         let shutdown = shutdown::on_signals()
             .and_then(|shutdown| supervise::unblock_signals().map(|()| shutdown))
             .context("failed to take over the signals")?;
-        App::bind(config, descriptors).await?.run(shutdown).await
+        let app = App::bind(config, descriptors, unanswered).await?;
+        app.run(shutdown).await
     });
     // A descriptor of a hostile Pod may block the thread that closes it; the end does not wait.
     runtime.shutdown_background();
+    if let (Ok(()), Some(heir)) = (&ended, heir) {
+        heir.dismiss();
+    }
     ended
 }
 

@@ -11,6 +11,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::io;
+use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::time::Instant;
@@ -18,6 +19,9 @@ use tokio::time::Instant;
 use self::policy::{End, Policy, Verdict};
 use self::signals::{Event, Signals};
 use self::worker::Worker;
+
+/// How long the heir of a worker may take. It needs milliseconds.
+const HEIR_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The variable in which a worker finds how often it was started again. The supervisor sets it.
 const RESTARTS_VARIABLE: &str = "CAIOS_AGENT_WORKER_RESTARTS";
@@ -36,11 +40,12 @@ pub fn supervise(flags: &[OsString]) -> io::Result<u8> {
     let mut asked_to_end = false;
     loop {
         let started = Instant::now();
-        let end = match Worker::start(flags, policy.restarts()) {
+        let worker = Worker::start(flags, policy.restarts());
+        let end = match &worker {
             Ok(worker) => loop {
                 match signals.next()? {
                     Event::Child => {
-                        if let Some(end) = worker::reap(Some(&worker))? {
+                        if let Some(end) = worker::reap(Some(worker))? {
                             break end;
                         }
                     }
@@ -55,15 +60,22 @@ pub fn supervise(flags: &[OsString]) -> io::Result<u8> {
                 End::NotStarted
             }
         };
+        let ended = Instant::now();
+        let is_stopped = match &worker {
+            Ok(worker) => heir_ended(&mut signals, worker)? == Heir::Stopped,
+            Err(_) => false,
+        };
         if asked_to_end {
             return Ok(end.code());
         }
-        let ended = Instant::now();
         let verdict = policy.decide(started, ended, end);
         tell(verdict, end, started, ended, &policy);
         let Verdict::Restart { pause } = verdict else {
             return Ok(end.code());
         };
+        if is_stopped {
+            return Ok(0);
+        }
         let again = ended + pause;
         while let Some(event) = signals.next_before(again)? {
             match event {
@@ -77,10 +89,37 @@ pub fn supervise(flags: &[OsString]) -> io::Result<u8> {
     }
 }
 
+/// Why the wait for an heir is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heir {
+    /// It has ended, or takes too long.
+    Ended,
+    /// Somebody asks for the end.
+    Stopped,
+}
+
+/// Waits until the heir of a worker that has ended has ended too. Until then it may find connections
+/// for the next worker, and the keeper does not know that this one is gone.
+fn heir_ended(signals: &mut Signals, worker: &Worker) -> io::Result<Heir> {
+    let deadline = Instant::now() + HEIR_TIMEOUT;
+    while worker.has_heir()? {
+        match signals.next_before(deadline)? {
+            Some(Event::Child) => {
+                worker::reap(None)?;
+            }
+            Some(Event::Stop(_)) => return Ok(Heir::Stopped),
+            None => {
+                tracing::warn!("the worker's heir takes long; it is not waited for");
+                break;
+            }
+        }
+    }
+    Ok(Heir::Ended)
+}
+
 /// One line for each end that is not the wanted one.
 fn tell(verdict: Verdict, end: End, started: Instant, ended: Instant, policy: &Policy) {
-    let milliseconds =
-        |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let lived_ms = milliseconds(ended - started);
     let restarts = policy.restarts();
     match verdict {

@@ -5,11 +5,14 @@
 //! holds one more descriptor of the connection. The keeper has the slots' far ends. An agent that is
 //! answering takes the connection out again; one that has died left it there, and its request with it
 //! ([`Eager::held`](shared::serve::Eager::held)), for the next one.
+//!
+//! That is all there is when the whole container is killed. When the worker alone is, its
+//! [`heir`](crate::heir) puts into the slots what it finds of other connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keeper::packet::{self, Packet};
@@ -36,7 +39,7 @@ impl Origin {
 }
 
 /// The slots, and what an agent before this one left in its own.
-pub(crate) struct Unanswered {
+pub struct Unanswered {
     far_ends: Vec<Arc<OwnedFd>>,
     free: Mutex<Vec<Slot>>,
     left: Mutex<HashMap<Origin, Vec<OwnedFd>>>,
@@ -59,7 +62,7 @@ impl Unanswered {
     ///
     /// # Errors
     /// When the process may not have more descriptors.
-    pub(crate) fn new() -> io::Result<Arc<Self>> {
+    pub fn new() -> io::Result<Arc<Self>> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let mut free = Vec::with_capacity(SLOTS);
         for _ in 0..SLOTS {
@@ -79,6 +82,13 @@ impl Unanswered {
         self.far_ends.iter().map(|far| far.as_fd()).collect()
     }
 
+    /// The numbers of the descriptors that connections are put in through. To be called before any
+    /// connection is held.
+    pub(crate) fn near_ends(&self) -> Vec<RawFd> {
+        let free = self.free();
+        free.iter().map(|slot| slot.near.as_raw_fd()).collect()
+    }
+
     /// Holds `connection`, which came through the listener of `origin`, until what comes back is
     /// dropped; `None` while all slots are taken.
     pub(crate) fn hold(
@@ -87,7 +97,7 @@ impl Unanswered {
         origin: Origin,
     ) -> Option<Held> {
         let slot = self.free().pop()?;
-        let sent = packet::send(&slot.near, &origin.0.to_ne_bytes(), &[connection]);
+        let sent = put(&slot.near, connection, origin);
         let held = Held {
             slot: Some(slot),
             home: Arc::clone(self),
@@ -96,14 +106,18 @@ impl Unanswered {
     }
 
     /// Takes over what an agent that has died left in the slots with these far ends, and says how
-    /// many connections that are.
+    /// many connections that are. One that the agent held, and its heir has found too, is one.
     pub(crate) fn take_over(&self, far_ends: &[OwnedFd]) -> u64 {
         let mut taken = 0;
+        let mut known = HashSet::new();
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         for far in far_ends {
             while let Some((origin, connection)) = next(far) {
-                left.entry(origin).or_default().push(connection);
-                taken += 1;
+                let is_new = rustix::fs::fstat(&connection).is_ok_and(|it| known.insert(it.st_ino));
+                if is_new {
+                    left.entry(origin).or_default().push(connection);
+                    taken += 1;
+                }
             }
         }
         taken
@@ -124,6 +138,14 @@ impl Unanswered {
     fn free(&self) -> MutexGuard<'_, Vec<Slot>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Puts `connection`, which came through the listener of `origin`, into the slot with this near end.
+///
+/// # Errors
+/// What [`packet::send`] says; [`WouldBlock`](io::ErrorKind::WouldBlock) when the slot is full.
+pub(crate) fn put(near: impl AsFd, connection: BorrowedFd<'_>, origin: Origin) -> io::Result<()> {
+    packet::send(near, &origin.0.to_ne_bytes(), &[connection])
 }
 
 /// The next connection in the slot with this far end. Whoever can reach the keeper might have put
@@ -239,6 +261,32 @@ mod tests {
             }
         }
         assert_eq!(Unanswered::new().unwrap().take_over(&kept), 0);
+    }
+
+    #[test]
+    fn a_connection_that_is_in_two_slots_is_taken_over_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = Origin::of(&listener).unwrap();
+        let died = Unanswered::new().unwrap();
+        let kept = kept_by_the_keeper(&died);
+        let near_ends: Vec<_> = died
+            .free()
+            .iter()
+            .map(|slot| slot.near.try_clone())
+            .collect();
+        let (_client, held) = asked(&listener);
+        let (_other_client, found) = asked(&listener);
+        std::mem::forget(died.hold(held.as_fd(), origin).unwrap());
+        // What its heir does.
+        for near in near_ends {
+            let near = near.unwrap();
+            put(&near, held.as_fd(), origin).unwrap();
+            put(&near, found.as_fd(), origin).unwrap();
+        }
+        drop((held, found, died));
+        let next = Unanswered::new().unwrap();
+        assert_eq!(next.take_over(&kept), 2);
+        assert_eq!(next.left_on(origin).len(), 2);
     }
 
     #[test]

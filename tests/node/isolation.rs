@@ -17,6 +17,8 @@ pub(crate) fn an_agent_holds_no_privilege(cluster: &Cluster) -> anyhow::Result<(
         let process = Process::of_program(&pod, program)?;
         holds_no_privilege(cluster, process, "65532", &[DIRECTORY]).context(program)?;
     }
+    let heir = Process::heir(&pod)?;
+    holds_no_privilege(cluster, heir, "65532", &[DIRECTORY]).context("the worker's heir")?;
     // The driver is root, which the kubelet's directories belong to.
     let written = [
         "pods",

@@ -73,6 +73,21 @@ impl Agent {
         Self::born(node, command, log)
     }
 
+    /// Starts `caios-agent supervise` with `arguments` as a process like any other, as where containers
+    /// of a Pod share their processes, and waits for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn supervised_among_others(
+        node: &Arc<Namespace>,
+        arguments: &[String],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let program = Command::new(binaries::agent());
+        let command = command(program, "supervise", arguments, log)?;
+        Self::born(node, command, log)
+    }
+
     fn born(node: &Arc<Namespace>, mut command: Command, log: &Path) -> anyhow::Result<Self> {
         let child = node
             .call(move || command.spawn())

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod container;
 pub mod control_plane;
 pub mod daemon;
+pub mod family;
 pub mod guest;
 pub mod http;
 pub mod injector;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::family::{all_ended, children};
 use crate::wait;
 
 /// A running program that writes to a log. Killed when dropped.
@@ -35,14 +36,16 @@ impl Program {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Ends it as a crash does: at once, and without a word.
+    /// Ends it as a crash does: at once, and without a word. Waits until its children have ended too: the
+    /// next one is started after the heir of this one.
     ///
     /// # Errors
-    /// When it cannot be ended.
+    /// When it cannot be ended, or one of them does not end.
     pub fn crash(mut self) -> anyhow::Result<()> {
+        let children = children(Pid::from_raw(i32::try_from(self.child.id())?));
         self.child.kill()?;
         self.child.wait()?;
-        Ok(())
+        all_ended(&children)
     }
 
     /// Asks it to end, and waits for nothing.

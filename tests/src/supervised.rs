@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::agent::Agent;
+use crate::family::{children, is_heir};
 use crate::node::Node;
 use crate::wait;
 
@@ -54,12 +55,26 @@ impl Supervised {
         })
     }
 
+    /// As [`ready`](Self::ready), for a supervisor that is not the first process of its namespace.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready).
+    pub fn ready_among_others(node: &Node, further: &[&str]) -> anyhow::Result<Self> {
+        let mut arguments = node.agent_arguments();
+        arguments.extend(further.iter().map(|&argument| argument.to_owned()));
+        let log = node.agent_log();
+        let agent = Agent::supervised_among_others(node.namespace(), &arguments, &log)?.ready()?;
+        let supervisor = Pid::from_raw(i32::try_from(agent.id())?);
+        Ok(Self { agent, supervisor })
+    }
+
     /// The supervisor's process id.
     pub fn supervisor(&self) -> Pid {
         self.supervisor
     }
 
-    /// The children of the supervisor: the worker, and what nobody has reaped yet.
+    /// The children of the supervisor: the worker, the heir of one that has crashed, and what nobody has
+    /// reaped yet.
     pub fn children(&self) -> Vec<Pid> {
         children(self.supervisor)
     }
@@ -71,10 +86,24 @@ impl Supervised {
     pub fn worker(&self) -> anyhow::Result<Pid> {
         let mut worker = None;
         wait::until("there is a worker", START, || {
-            worker = self.children().first().copied();
+            worker = self.children().into_iter().find(|child| !is_heir(*child));
             worker.is_some()
         })?;
         worker.context("there is a worker")
+    }
+
+    /// The heir of the worker that runs now.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub fn heir(&self) -> anyhow::Result<Pid> {
+        let worker = self.worker()?;
+        let mut heir = None;
+        wait::until("there is an heir", START, || {
+            heir = children(worker).into_iter().find(|child| is_heir(*child));
+            heir.is_some()
+        })?;
+        heir.context("there is an heir")
     }
 
     /// Sends a signal to the supervisor.
@@ -84,12 +113,4 @@ impl Supervised {
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         Ok(kill(self.supervisor, signal)?)
     }
-}
-
-/// The children of a process with one thread, in the order of their start.
-pub fn children(of: Pid) -> Vec<Pid> {
-    let listed = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
-    let listed = listed.unwrap_or_default();
-    let ids = listed.split_ascii_whitespace().map(str::parse);
-    ids.filter_map(Result::ok).map(Pid::from_raw).collect()
 }

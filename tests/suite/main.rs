@@ -11,6 +11,7 @@ mod csi;
 mod docs;
 mod enrolment;
 mod handover;
+mod heir;
 mod outage;
 mod prepare;
 mod proxy;

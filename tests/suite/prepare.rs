@@ -9,8 +9,8 @@ use std::process::Output;
 use nix::unistd::Pid;
 use shared::contract::{AGENT_ID, NODE_DIRECTORY};
 use tests::daemon::{Daemon, ensure_without_capability};
+use tests::family::children;
 use tests::node::Node;
-use tests::supervised::children;
 
 fn make(directory: &Path, mode: u32) {
     fs::create_dir(directory).unwrap();

@@ -1,6 +1,6 @@
 //! Tells a good listener from whatever else a Pod may hand over.
 
-pub(super) mod sockopt;
+pub(in crate::enrolment) mod sockopt;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,7 +53,7 @@ pub(super) fn check_listener(socket: BorrowedFd<'_>) -> Result<IpAddr, Problem> 
 }
 
 /// Where a TCP socket listens, or what its peer has connected to; `None` for one that does not say.
-pub(super) fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
+pub(crate) fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
     SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()
 }
 

@@ -35,16 +35,17 @@ impl<E> Clone for Intake<E> {
 }
 
 impl<E: Enroller> Intake<E> {
-    /// Prepares to take listeners; nothing is bound yet.
+    /// Prepares to take listeners, whose connections are held in `unanswered`; nothing is bound yet.
     ///
     /// # Errors
-    /// When the agent's own network namespace cannot be told, or sockets cannot be made.
+    /// When the agent's own network namespace cannot be told.
     pub fn new(
         settings: Settings,
         enroller: E,
         clock: Clock,
         metrics: Metrics,
         registry: Arc<Registry>,
+        unanswered: Arc<Unanswered>,
     ) -> io::Result<Self> {
         let probe = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
         Ok(Self(Arc::new(Shared {
@@ -53,7 +54,7 @@ impl<E: Enroller> Intake<E> {
             closing: Arc::new(Semaphore::new(settings.max_blocking)),
             own: netns_cookie(probe.as_fd()),
             clock,
-            unanswered: Unanswered::new()?,
+            unanswered,
             settings,
             enroller,
             metrics,

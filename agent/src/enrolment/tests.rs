@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::pod::{PodNamespace, reply, send};
 use super::*;
 use crate::metrics::{Delivery, EnrolmentOutcome, Metrics};
+use crate::unanswered::Unanswered;
 use crate::workload::{Identity, Token};
 
 const PORT: u16 = 27169;
@@ -158,6 +159,7 @@ impl Agent {
             Clock::system(),
             metrics.clone(),
             Arc::clone(&registry),
+            Unanswered::new().unwrap(),
         );
         let intake = intake.unwrap();
         let door = intake.open().unwrap();

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd as _;
 
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigSet, Signal as Raised};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -38,13 +39,15 @@ fn blocked() -> SigSet {
 }
 
 impl Signals {
-    /// Takes over SIGCHLD, SIGTERM and SIGINT. To be called while the process has one thread.
+    /// Takes over SIGCHLD, SIGTERM and SIGINT, the first one for orphans too. To be called while the process has one thread.
     ///
     /// A worker inherits what is blocked, so that no signal can end it before it handles them: it
     /// must [`unblock`] them then.
     pub(super) fn take_over() -> io::Result<Self> {
         let set = blocked();
         set.thread_block()?;
+        // Where this is not the first process of its container.
+        set_child_subreaper(true)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self(SignalFd::with_flags(&set, flags)?))
     }

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait, waitpgid};
 
 use super::RESTARTS_VARIABLE;
 use super::policy::End;
@@ -16,7 +16,8 @@ use super::policy::End;
 pub(super) struct Worker(Pid);
 
 impl Worker {
-    /// Starts this very binary as `run` with `flags`, and tells it how many were before it.
+    /// Starts this very binary as `run` with `flags`, and tells it how many were before it. Its process
+    /// group is its own: by that its heir is known.
     pub(super) fn start(flags: &[OsString], restarts: u64) -> io::Result<Self> {
         // Whatever has become of the file since: the worker is of the supervisor's release.
         let child = Command::new("/proc/self/exe")
@@ -24,10 +25,23 @@ impl Worker {
             .arg("run")
             .args(flags)
             .env(RESTARTS_VARIABLE, restarts.to_string())
+            .process_group(0)
             .spawn()?;
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         id.map(Self)
             .ok_or_else(|| io::Error::other("the worker has no process id"))
+    }
+
+    /// Whether a process is left of a worker that has been reaped.
+    pub(super) fn has_heir(&self) -> io::Result<bool> {
+        loop {
+            match waitpgid(self.0, WaitOptions::NOHANG) {
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) => return Ok(true),
+                Err(Errno::CHILD) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Passes a signal on. One that has ended meanwhile needs none.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use agent::heir;
 use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -40,14 +41,30 @@ impl Process {
         name.to_string_lossy().into_owned()
     }
 
-    /// The process of a Pod whose command line begins with `program`.
+    /// The process of a Pod whose command line begins with `program`. The heir of an agent's worker, which
+    /// has the command line of the worker, is another matter.
     ///
     /// # Errors
     /// When there is none.
     pub fn of_program(uid: &str, program: &str) -> anyhow::Result<Self> {
         let mut all = Self::of_pod(uid).into_iter();
-        let found = all.find(|process| process.command().starts_with(program));
+        let found = all.find(|it| it.command().starts_with(program) && it.name() != heir::NAME);
         found.with_context(|| format!("no process `{program}` in the Pod {uid}"))
+    }
+
+    /// The heir of the worker in an agent's Pod.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn heir(uid: &str) -> anyhow::Result<Self> {
+        let mut all = Self::of_pod(uid).into_iter();
+        let found = all.find(|process| process.name() == heir::NAME);
+        found.with_context(|| format!("no heir in the Pod {uid}"))
+    }
+
+    /// What it calls itself.
+    fn name(self) -> String {
+        self.read("comm").trim_end().to_owned()
     }
 
     /// This process, which is on the node itself.

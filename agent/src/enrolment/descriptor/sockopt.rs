@@ -62,7 +62,7 @@ pub(super) fn has_upper_layer(socket: BorrowedFd<'_>) -> Result<bool, io::ErrorK
 }
 
 /// The cookie of the socket's network namespace; `None` on kernels before 5.14.
-pub(in crate::enrolment) fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
+pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
     let mut cookie = [0; 8];
     get(socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, &mut cookie)
         .ok()
