@@ -185,3 +185,38 @@ fn a_worker_without_a_supervisor_has_an_heir_that_ends_after_it() {
     kill(worker, Signal::SIGKILL).unwrap();
     all_ended(&heirs).unwrap();
 }
+
+#[test]
+fn an_heir_that_does_not_end_is_waited_for_a_second_and_no_longer() {
+    let node = Node::new().unwrap();
+    let supervised = Supervised::ready(&node, &[]).unwrap();
+    let (worker, heir) = (supervised.worker().unwrap(), supervised.heir().unwrap());
+    stop(heir);
+    kill(worker, Signal::SIGKILL).unwrap();
+    wait::until("the supervisor goes on", SOON, || {
+        supervised.agent.log().contains("it is not waited for")
+    })
+    .unwrap();
+    // Until then the address of the metrics is taken.
+    kill(heir, Signal::SIGKILL).unwrap();
+    wait::until("the next worker serves", SOON, || {
+        let restarts = supervised.agent.metric("caios_agent_worker_restarts_total");
+        restarts.is_ok_and(|restarts| restarts >= 1.0)
+    })
+    .unwrap();
+}
+
+#[test]
+fn sigterm_ends_a_supervisor_that_waits_for_an_heir() {
+    let node = Node::new().unwrap();
+    let mut supervised = Supervised::ready(&node, &[]).unwrap();
+    let (worker, heir) = (supervised.worker().unwrap(), supervised.heir().unwrap());
+    stop(heir);
+    kill(worker, Signal::SIGKILL).unwrap();
+    wait::until("the worker is reaped", SOON, || {
+        supervised.children() == [heir]
+    })
+    .unwrap();
+    supervised.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(supervised.agent.ended().unwrap().code(), Some(0));
+}
