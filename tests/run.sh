@@ -44,12 +44,17 @@ step() {
         "$((SECONDS - since))"
 }
 
-# beside NAME COMMAND…: begins a step that the following ones need not wait for, and lets them go first.
+# beside NAME COMMAND…: begins a step that the following ones need not wait for, and lets them go first. Such steps go
+# one after the other.
 beside() {
-    local name=$1
+    local name=$1 last=${last_beside:-}
     shift
-    nice -n 19 "$@" >"$logs/${name// /-}.beside.log" 2>&1 &
-    beside[$name]=$! begun[$name]=$SECONDS
+    {
+        [ -z "$last" ] || tail --pid "$last" --follow /dev/null
+        exec nice -n 19 "$@"
+    } >"$logs/${name// /-}.beside.log" 2>&1 &
+    last_beside=$!
+    beside[$name]=$last_beside begun[$name]=$SECONDS
 }
 
 # join NAME: waits for a step that was begun beside others, shows and counts it.
@@ -88,9 +93,10 @@ step dependencies "${TOOLS_DIR:-target/tools}/deny/bin/cargo-deny" check -D warn
 beside "shipped binaries" tests/binaries.sh
 step "client tests" cargo test --workspace --test clients --locked -- --test-threads 2
 step "platform tests" cargo test --workspace --test platform --locked -- --test-threads 2
-step "kernel tests" cargo test --workspace --test kernels --locked -- --test-threads 2
 join "shipped binaries"
 step image tests/images.sh --check
+# A node waits most of the time.
+beside "kernel tests" cargo test --workspace --test kernels --locked -- --test-threads 2
 beside "binaries of demo and bench" tests/release.sh caios-agent caios-injector caios-keeper bench demo
 # A kubelet and a container runtime are root, and not in a user namespace.
 if [ -z "${CAIOS_IN_USERNS:-}" ]; then
@@ -98,6 +104,7 @@ if [ -z "${CAIOS_IN_USERNS:-}" ]; then
 else
     miss "node tests" "they need root"
 fi
+join "kernel tests"
 join "binaries of demo and bench"
 step demo tests/demo.sh
 # Nothing timed fails it: only an answer that is missing, and instructions that are counted.
