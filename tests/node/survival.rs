@@ -1,5 +1,5 @@
 //! What is restarted, away, slow or lost while clients ask: none of their requests may fail, but for
-//! those that a killed agent is answering at that moment.
+//! those that a killed container had been given at that very moment.
 //!
 //! [`rows`](rows::ROWS) has a line for each event; `make survive` lets it happen as often as that says,
 //! `make test` a tenth as often, at least once. Variables of the environment:
