@@ -30,12 +30,20 @@ fn until_settled(cluster: &Cluster) -> anyhow::Result<()> {
 /// Kills a process of the agent's Pod, and waits until another one is in its place.
 fn killed(cluster: &Cluster, program: &str) -> anyhow::Result<()> {
     let agent = cluster.agent()?;
-    let process = Process::of_program(&agent.uid, program)?;
+    let process = running(&agent.uid, program, None)?;
     process.kill()?;
-    wait::until("another process is there", RESTART, || {
-        Process::of_program(&agent.uid, program).is_ok_and(|other| other != process)
-    })?;
+    running(&agent.uid, program, Some(process))?;
     until_settled(cluster)
+}
+
+/// Waits for a process of a Pod, another one than `before`: it may have been killed a moment ago.
+fn running(pod: &str, program: &str, before: Option<Process>) -> anyhow::Result<Process> {
+    let mut found = None;
+    wait::until(&format!("`{program}` runs"), RESTART, || {
+        found = Process::of_program(pod, program).ok();
+        found.is_some() && found != before
+    })?;
+    found.context("it runs")
 }
 
 /// As it happens in life, seldom: a worker that crashes as soon as it is started is another matter.
@@ -54,6 +62,11 @@ pub(crate) fn container_killed(cluster: &Cluster) -> anyhow::Result<()> {
 
 pub(crate) fn keeper_killed(cluster: &Cluster) -> anyhow::Result<()> {
     killed(cluster, KEEPER)
+}
+
+/// Kills the driver as soon as there is one, and waits for nothing.
+pub(crate) fn kill_driver(cluster: &Cluster) -> anyhow::Result<()> {
+    running(&cluster.agent()?.uid, DRIVER, None)?.kill()
 }
 
 /// Kills the driver, and waits until the kubelet knows another one.
@@ -115,9 +128,7 @@ pub(crate) fn out_of_memory(cluster: &Cluster) -> anyhow::Result<()> {
     let memory = worker.memory()?;
     let before = memory.kills()?;
     let mut taker = memory.take_all(worker)?;
-    let replaced = wait::until("another worker is there", RESTART, || {
-        Process::of_program(&agent.uid, WORKER).is_ok_and(|other| other != worker)
-    });
+    let replaced = running(&agent.uid, WORKER, Some(worker));
     taker.kill()?;
     replaced?;
     let kills = memory.kills()?;

@@ -12,7 +12,7 @@ use tests::wait;
 use tokio::time::Instant;
 
 use crate::agents;
-use crate::csi::{self, DRIVER, has_said, sayer, until_volumes, volume};
+use crate::csi::{self, has_said, sayer, until_volumes, volume};
 use crate::delivery::{delivered, dialled, keys};
 
 /// A driver that nobody follows ends soon; and all as it was.
@@ -76,9 +76,8 @@ pub(crate) fn pods_start_by_themselves_when_their_nodes_agent_comes(
 
 pub(crate) fn pods_start_whenever_the_driver_is_killed(cluster: &Cluster) -> anyhow::Result<()> {
     let namespace = csi::namespace(cluster, "killed")?;
-    let kill = || Process::of_program(&cluster.agent()?.uid, DRIVER)?.kill();
     let mut pods = sayers(cluster, &namespace, "before")?;
-    kill()?;
+    agents::kill_driver(cluster)?;
     pods.iter().try_for_each(has_said)?;
     agents::until_registered(cluster)?;
 
@@ -87,7 +86,7 @@ pub(crate) fn pods_start_whenever_the_driver_is_killed(cluster: &Cluster) -> any
         let mut volumes = during.iter().map(|pod| volume(pod, contract::AGENT_VOLUME));
         volumes.any(|volume| volume.join(contract::ENROLL_SOCKET).exists())
     })?;
-    kill()?;
+    agents::kill_driver(cluster)?;
     during.iter().try_for_each(has_said)?;
     pods.extend(during);
     agents::until_registered(cluster)?;

@@ -150,7 +150,7 @@ fn run(place: Place, scenarios: &[&Scenario], all: usize) -> anyhow::Result<()> 
         "the chart is installed after {:.1} s",
         started.elapsed().as_secs_f64()
     );
-    let mut failures = Vec::new();
+    let (mut failures, mut report) = (Vec::new(), None);
     for scenario in scenarios {
         let begun = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&cluster)));
@@ -161,11 +161,16 @@ fn run(place: Place, scenarios: &[&Scenario], all: usize) -> anyhow::Result<()> 
             Err(error) => {
                 println!("test {} ... FAILED ({seconds:.1} s)", scenario.name);
                 failures.push((scenario.name, error));
+                report.get_or_insert_with(|| told(&cluster));
+                // Those that follow count Pods and listeners.
+                if let Err(error) = cluster.end_workloads() {
+                    println!("    its Pods are left: {error:#}");
+                }
             }
         }
     }
-    if !failures.is_empty() {
-        println!("\nfailures; {}", told(&cluster));
+    if let Some(report) = report {
+        println!("\nfailures; at the first of them {report}");
     }
     for (name, error) in &failures {
         println!("\n---- {name} ----\n{error:#}");

@@ -43,6 +43,7 @@ use anyhow::Context as _;
 use nix::mount::{MsFlags, mount};
 
 use self::node_state::NodeState;
+use crate::chart::NAMESPACE;
 use crate::control_plane::{ControlPlane, ISSUER, SERVICE};
 use crate::server::Server;
 use crate::{link, tools};
@@ -182,6 +183,20 @@ impl Cluster {
         let mut shell = self.shell()?;
         shell.args(["-euo", "pipefail", "-c", commands]);
         self.control_plane.printed(shell)
+    }
+
+    /// Ends everything but the cluster's own parts and the chart, for who comes after a failure.
+    ///
+    /// # Errors
+    /// When something does not end.
+    pub fn end_workloads(&self) -> anyhow::Result<()> {
+        let commands = format!(
+            "kubectl get namespaces --output name \
+             | {{ grep --invert-match --extended-regexp '/(default|kube-.*|{NAMESPACE})$' || true; }} \
+             | xargs --no-run-if-empty kubectl delete --timeout 2m"
+        );
+        self.typed(&commands)?;
+        Ok(())
     }
 
     /// A shell that is not started yet: `helm` and `kubectl` on its path, KUBECONFIG set, in the
