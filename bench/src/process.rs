@@ -32,18 +32,23 @@ pub fn memory(process: u32) -> anyhow::Result<Memory> {
     })
 }
 
-/// The time that all threads of the process have run, to the nanosecond.
+/// The time that all threads of the process have run, those that have ended too, to a hundredth of a
+/// second: `/proc/<id>/stat` (proc(5)).
 ///
 /// # Errors
 /// When the process has ended.
 pub fn cpu_time(process: u32) -> anyhow::Result<Duration> {
-    let mut sum = 0_u64;
-    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        let place = thread?.path().join("schedstat");
-        let text = fs::read_to_string(&place)
-            .with_context(|| format!("failed to read {}", place.display()))?;
-        let ran = text.split(' ').next().unwrap_or_default();
-        sum = sum.saturating_add(ran.parse()?);
-    }
-    Ok(Duration::from_nanos(sum))
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name of the program may have anything in it.
+    let (_, after_name) = stat.rsplit_once(')').context("no name in the line")?;
+    let fields = after_name.split_ascii_whitespace();
+    // `utime` and `stime`, the fields 14 and 15 of the line.
+    let ticks: u64 = fields
+        .skip(11)
+        .take(2)
+        .map(str::parse::<u64>)
+        .sum::<Result<_, _>>()?;
+    Ok(Duration::from_millis(
+        ticks * 1000 / rustix::param::clock_ticks_per_second(),
+    ))
 }
