@@ -62,7 +62,7 @@ pub fn supervise(flags: &[OsString]) -> io::Result<u8> {
         };
         let ended = Instant::now();
         let is_stopped = match &worker {
-            Ok(worker) => heir_ended(&mut signals, worker)? == Heir::Stopped,
+            Ok(worker) => heir_ended(&mut signals, worker)? == Rest::Stopped,
             Err(_) => false,
         };
         if asked_to_end {
@@ -76,45 +76,52 @@ pub fn supervise(flags: &[OsString]) -> io::Result<u8> {
         if is_stopped {
             return Ok(0);
         }
-        let again = ended + pause;
-        while let Some(event) = signals.next_before(again)? {
-            match event {
-                // Nothing is there to drain.
-                Event::Stop(_) => return Ok(0),
-                Event::Child => {
-                    worker::reap(None)?;
-                }
-            }
+        // Nothing is there to drain.
+        if rest(&mut signals, ended + pause, || Ok(false))? == Rest::Stopped {
+            return Ok(0);
         }
     }
 }
 
-/// Why the wait for an heir is over.
+/// Why a rest between two workers is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heir {
-    /// It has ended, or takes too long.
-    Ended,
+enum Rest {
+    /// There is nothing left to wait for.
+    Over,
+    /// The time is over.
+    TooLong,
     /// Somebody asks for the end.
     Stopped,
 }
 
-/// Waits until the heir of a worker that has ended has ended too. Until then it may find connections
-/// for the next worker, and the keeper does not know that this one is gone.
-fn heir_ended(signals: &mut Signals, worker: &Worker) -> io::Result<Heir> {
-    let deadline = Instant::now() + HEIR_TIMEOUT;
-    while worker.has_heir()? {
-        match signals.next_before(deadline)? {
+/// Reaps what ends, until `is_over` or until then.
+fn rest(
+    signals: &mut Signals,
+    until: Instant,
+    is_over: impl Fn() -> io::Result<bool>,
+) -> io::Result<Rest> {
+    while !is_over()? {
+        match signals.next_before(until)? {
             Some(Event::Child) => {
                 worker::reap(None)?;
             }
-            Some(Event::Stop(_)) => return Ok(Heir::Stopped),
-            None => {
-                tracing::warn!("the worker's heir takes long; it is not waited for");
-                break;
-            }
+            Some(Event::Stop(_)) => return Ok(Rest::Stopped),
+            None => return Ok(Rest::TooLong),
         }
     }
-    Ok(Heir::Ended)
+    Ok(Rest::Over)
+}
+
+/// Waits until the heir of a worker that has ended has ended too. Until then it may find connections
+/// for the next worker, and the keeper does not know that this one is gone.
+fn heir_ended(signals: &mut Signals, worker: &Worker) -> io::Result<Rest> {
+    let rested = rest(signals, Instant::now() + HEIR_TIMEOUT, || {
+        worker.has_heir().map(|has_heir| !has_heir)
+    })?;
+    if rested == Rest::TooLong {
+        tracing::warn!("the worker's heir takes long; it is not waited for");
+    }
+    Ok(rested)
 }
 
 /// One line for each end that is not the wanted one.
