@@ -52,25 +52,8 @@ pub(crate) fn no_request_fails_whatever_is_restarted_or_away(
         session_interval: Duration::from_millis(500),
     };
     let load = cluster.load(&namespace, demand)?;
+    let mut table = Table::new(cluster, &load, &namespace);
     let soak = random::soak()?;
-    let survived = under_load(cluster, &load, &namespace, soak);
-    // Also after a failure: what comes next is to find no clients.
-    let ended = load.end();
-    survived.and(ended)?;
-    // Its listeners are the only ones that are lost.
-    if soak.is_none() && is_chosen(loss::NAME) {
-        loss::run(cluster)?;
-    }
-    Ok(())
-}
-
-fn under_load(
-    cluster: &Cluster,
-    load: &Load<'_>,
-    namespace: &str,
-    soak: Option<Duration>,
-) -> anyhow::Result<()> {
-    let mut table = Table::new(cluster, load, namespace);
     if soak.is_none() {
         for row in rows::ROWS.iter().filter(|row| is_chosen(row.name)) {
             table.run(row)?;
@@ -79,7 +62,13 @@ fn under_load(
     random::run(&mut table, soak)?;
     let failed = table.end();
     ensure!(failed.is_empty(), "{failed:#?}");
-    one_exchange_for_all(cluster, load, namespace)
+    one_exchange_for_all(cluster, &load, &namespace)?;
+    load.end()?;
+    // Its listeners are the only ones that are lost: no other clients may be there.
+    if soak.is_none() && is_chosen(loss::NAME) {
+        loss::run(cluster)?;
+    }
+    Ok(())
 }
 
 /// All clients are of one identity, whose key was never renewed.
