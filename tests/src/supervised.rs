@@ -46,9 +46,7 @@ impl Supervised {
     /// # Errors
     /// When that does not become ready; the error shows its log.
     pub fn ready(node: &Node, further: &[&str]) -> anyhow::Result<Self> {
-        let mut arguments = node.agent_arguments();
-        arguments.extend(further.iter().map(|&argument| argument.to_owned()));
-        let spawned = Self::spawn(node, &arguments)?;
+        let spawned = Self::spawn(node, &arguments(node, further))?;
         Ok(Self {
             agent: spawned.agent.ready()?,
             ..spawned
@@ -60,9 +58,7 @@ impl Supervised {
     /// # Errors
     /// As [`ready`](Self::ready).
     pub fn ready_among_others(node: &Node, further: &[&str]) -> anyhow::Result<Self> {
-        let mut arguments = node.agent_arguments();
-        arguments.extend(further.iter().map(|&argument| argument.to_owned()));
-        let log = node.agent_log();
+        let (arguments, log) = (arguments(node, further), node.agent_log());
         let agent = Agent::supervised_among_others(node.namespace(), &arguments, &log)?.ready()?;
         let supervisor = Pid::from_raw(i32::try_from(agent.id())?);
         Ok(Self { agent, supervisor })
@@ -113,4 +109,11 @@ impl Supervised {
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         Ok(kill(self.supervisor, signal)?)
     }
+}
+
+/// The flags of the node's agents, and further ones.
+fn arguments(node: &Node, further: &[&str]) -> Vec<String> {
+    let mut arguments = node.agent_arguments();
+    arguments.extend(further.iter().map(|&argument| argument.to_owned()));
+    arguments
 }

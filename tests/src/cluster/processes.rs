@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use agent::heir;
 use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::memory::Memory;
+use crate::family::is_heir;
 
 /// A process in a Pod's cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Process {
     /// When there is none.
     pub fn of_program(uid: &str, program: &str) -> anyhow::Result<Self> {
         let mut all = Self::of_pod(uid).into_iter();
-        let found = all.find(|it| it.command().starts_with(program) && it.name() != heir::NAME);
+        let found = all.find(|it| it.command().starts_with(program) && !it.is_heir());
         found.with_context(|| format!("no process `{program}` in the Pod {uid}"))
     }
 
@@ -58,13 +58,16 @@ impl Process {
     /// When there is none.
     pub fn heir(uid: &str) -> anyhow::Result<Self> {
         let mut all = Self::of_pod(uid).into_iter();
-        let found = all.find(|process| process.name() == heir::NAME);
+        let found = all.find(|process| process.is_heir());
         found.with_context(|| format!("no heir in the Pod {uid}"))
     }
 
-    /// What it calls itself.
-    fn name(self) -> String {
-        self.read("comm").trim_end().to_owned()
+    fn is_heir(self) -> bool {
+        self.id().is_ok_and(is_heir)
+    }
+
+    fn id(self) -> anyhow::Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.0)?))
     }
 
     /// This process, which is on the node itself.
@@ -129,7 +132,7 @@ impl Process {
     /// # Errors
     /// When it has ended.
     pub fn kill(self) -> anyhow::Result<()> {
-        let id = Pid::from_raw(i32::try_from(self.0)?);
+        let id = self.id()?;
         kill(id, Signal::SIGKILL).with_context(|| format!("failed to kill process {id}"))
     }
 
