@@ -52,7 +52,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> 
     }
 }
 
-/// Receives one packet with its descriptors.
+/// Receives one packet with its descriptors, also of another side that has ended since.
 ///
 /// # Errors
 /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is none; `EMSGSIZE` for one that is longer
@@ -72,12 +72,19 @@ pub fn receive_up_to(socket: impl AsFd, most: usize) -> io::Result<Packet> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS + 1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let received = recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut bytes)],
-        &mut control,
-        flags,
-    )?;
+    let mut receive = || {
+        recvmsg(
+            &socket,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut control,
+            flags,
+        )
+    };
+    let received = match receive() {
+        // Said once, and before all that the other side has sent, where it had something unread when it ended.
+        Err(Errno::CONNRESET) => receive(),
+        other => other,
+    }?;
     let mut descriptors = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(handed) = message {
@@ -123,6 +130,16 @@ mod tests {
         let address = std::net::SocketAddr::try_from(address).unwrap();
         assert_eq!(address, listener.local_addr().unwrap());
         assert_eq!(receive(&there).unwrap().bytes, b"two");
+        assert!(receive(&there).unwrap().bytes.is_empty());
+    }
+
+    #[test]
+    fn what_one_said_that_ended_with_something_unread_arrives() {
+        let (here, there) = pair();
+        send(&here, b"one", &[]).unwrap();
+        send(&there, b"unread", &[]).unwrap();
+        drop(here);
+        assert_eq!(receive(&there).unwrap().bytes, b"one");
         assert!(receive(&there).unwrap().bytes.is_empty());
     }
 
