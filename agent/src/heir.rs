@@ -8,8 +8,8 @@
 //! worker was: between two system calls, waiting for memory, or stopped. Then it ends, and the kernel closes
 //! the rest; the supervisor starts the next worker after that.
 //!
-//! A connection without an unread request is not handed on. Its request may have been read, and was
-//! lost with the worker's memory: the client must see an end at once.
+//! A connection without an unread request is not handed on. Its request may have been read, as all but the
+//! first of a connection are, and was lost with the worker's memory: the client must see an end at once.
 
 #![expect(
     unsafe_code,

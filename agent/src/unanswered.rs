@@ -2,8 +2,8 @@
 //!
 //! A process that is killed takes its connections with it. So each one is put into a slot before
 //! its request is read: a socket that is connected to itself, in effect, in whose queue the kernel
-//! holds one more descriptor of the connection. The keeper has the slots' far ends. An agent that is
-//! answering takes the connection out again; one that has died left it there, and its request with it
+//! holds one more descriptor of the connection. The keeper has the slots' far ends. An agent that has
+//! answered, or has to wait, takes the connection out again; one that has died left it there, and its request with it
 //! ([`Eager::held`](shared::serve::Eager::held)), for the next one.
 //!
 //! That is all there is when the whole container is killed. When the worker alone is, its

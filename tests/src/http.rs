@@ -97,12 +97,12 @@ fn parse(answer: &[u8]) -> anyhow::Result<Answer> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text
         .split_once("\r\n\r\n")
-        .context("no whole head came back")?;
+        .with_context(|| format!("no whole head came back: {text:?}"))?;
     let status = head
         .split_ascii_whitespace()
         .nth(1)
         .and_then(|code| code.parse().ok())
-        .context("no status line came back")?;
+        .with_context(|| format!("no status line came back: {head:?}"))?;
     Ok(Answer {
         status,
         head: head.to_owned(),

@@ -49,14 +49,14 @@ fn is_linked(agent: &Agent) -> bool {
 fn asking_throughout(pods: &[Pod], work: impl FnOnce()) -> u64 {
     let ended = AtomicBool::new(false);
     let ask = |pod: &Pod| {
-        let (mut answered, mut lost) = (0, 0);
+        let (mut answered, mut lost) = (0, Vec::new());
         while !ended.load(Ordering::Relaxed) {
             match pod.credentials() {
                 Ok(answer) => {
                     assert_eq!(answer.status, 200, "{:?}", answer.body);
                     answered += 1;
                 }
-                Err(_nobody) => lost += 1,
+                Err(nobody) => lost.push(format!("{nobody:#}")),
             }
         }
         (answered, lost)
@@ -65,12 +65,14 @@ fn asking_throughout(pods: &[Pod], work: impl FnOnce()) -> u64 {
         let asking: Vec<_> = pods.iter().map(|pod| scope.spawn(|| ask(pod))).collect();
         let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         ended.store(true, Ordering::Relaxed);
-        let asked = asking.into_iter().map(|asks| asks.join().unwrap());
-        let (answered, lost) = asked.fold((0, 0), |all: (u64, u64), one: (u64, u64)| {
-            (all.0 + one.0, all.1 + one.1)
-        });
+        let (mut answered, mut lost) = (0, Vec::new());
+        for asks in asking {
+            let (some, others) = asks.join().unwrap();
+            answered += some;
+            lost.extend(others);
+        }
         worked.unwrap();
-        assert_eq!(lost, 0, "{answered} were answered");
+        assert!(lost.is_empty(), "{answered} were answered, not {lost:?}");
         answered
     })
 }
@@ -115,7 +117,6 @@ fn what_an_agent_was_answering_when_it_was_killed_is_answered_by_the_next() {
     let pods = pods.map(|name| node.enrolled_pod("trainer", name).unwrap());
     until_kept(agent.as_ref().unwrap(), 1);
     let mut taken_over = 0;
-    // The keys are in memory, so no request waits with what has been read of it.
     asking_throughout(&pods, || {
         wait::until("enough was taken over", 3 * SOON, || {
             agent.take().unwrap().crash().unwrap();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shared::contract;
+use standin::{Behaviour, Scope};
 use tests::family::{all_ended, children, has_ended, is_heir, is_stopped};
 use tests::keeper::Keeper;
 use tests::node::Node;
@@ -140,6 +141,36 @@ fn a_later_request_that_a_killed_worker_had_not_read_is_answered_by_the_next() {
 #[test]
 fn nor_must_the_supervisor_be_the_first_process_for_that() {
     a_later_request_is_answered_under(Supervised::ready_among_others);
+}
+
+#[test]
+fn a_request_that_waited_for_an_exchange_waits_for_that_of_the_next_worker() {
+    let node = Node::new().unwrap();
+    let (_keeper, supervised, _pod) = kept(&node, Supervised::ready);
+    let worker = supervised.worker().unwrap();
+    node.standin().behave(Scope::default(), Behaviour::Hang);
+    let pod = node.enrolled_pod("server", "serve-0").unwrap();
+    let mut clients = [(); 3].map(|()| KeptAlive::connect(&pod));
+    for client in &mut clients {
+        client.ask();
+    }
+    wait::until("all of them wait", SOON, || {
+        supervised.agent.count("caios_agent_held_requests") == 3
+    })
+    .unwrap();
+    // One gives up before.
+    let [mut one, mut other, gives_up] = clients;
+    drop(gives_up);
+    wait::until("its end is noticed", SOON, || {
+        supervised.agent.count("caios_agent_held_requests") == 2
+    })
+    .unwrap();
+    node.standin().behave_normally();
+    kill(worker, Signal::SIGKILL).unwrap();
+    assert_eq!(one.answer(), other.answer());
+    assert_eq!(supervised.agent.count(TAKEN_OVER), 2);
+    // That of the other Pod, the one that hung, and one for both.
+    assert_eq!(node.standin().calls().exchanges(), 3);
 }
 
 #[test]

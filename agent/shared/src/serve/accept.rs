@@ -1,10 +1,10 @@
 //! Where connections come from.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustix::net::sockopt::set_socket_linger;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Accepts connections.
@@ -26,24 +26,42 @@ pub trait Accept: Send {
 
 /// Tells when there is something to read, without reading it.
 pub trait Readable {
-    /// Ready when there may be something to read, or an end.
+    /// Ready when there may be something to read, or an end, and `is_meant` by that. It is asked each
+    /// time the kernel has told of something.
     ///
     /// # Errors
     /// When the runtime is about to end.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_readable(
+        &self,
+        cx: &mut Context<'_>,
+        is_meant: impl Fn() -> bool,
+    ) -> Poll<io::Result<()>>;
 }
 
-impl Readable for TcpStream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_read_ready(cx)
-    }
+macro_rules! readable {
+    ($($stream:ty),*) => {$(
+        impl Readable for $stream {
+            fn poll_readable(
+                &self,
+                cx: &mut Context<'_>,
+                is_meant: impl Fn() -> bool,
+            ) -> Poll<io::Result<()>> {
+                loop {
+                    ready!(self.poll_read_ready(cx))?;
+                    // tokio forgets with this what it was told before, and nothing that comes meanwhile.
+                    let told = self.try_io(Interest::READABLE, || {
+                        is_meant().then_some(()).ok_or(io::ErrorKind::WouldBlock.into())
+                    });
+                    if told.is_ok() {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            }
+        }
+    )*};
 }
 
-impl Readable for UnixStream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_read_ready(cx)
-    }
-}
+readable!(TcpStream, UnixStream);
 
 impl Accept for TcpListener {
     type Io = TcpStream;

@@ -8,7 +8,8 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -21,9 +22,9 @@ use super::Readable;
 /// and the first write ask the kernel at once. Only those: what a client sends without end must come
 /// through tokio, which counts it against the task's budget.
 ///
-/// One with a `H` that holds the connection where it outlives this process leaves its first request
-/// in the kernel until that is answered, or has to wait: whoever takes the connection over finds
-/// the request there.
+/// One that may outlive this process leaves its first request in the kernel until that is answered: whoever
+/// takes the connection over finds the request there. The `H`, which holds it where it does, is dropped as
+/// soon as the answer has to wait.
 #[derive(Debug)]
 pub struct Eager<T: AsFd, H = ()> {
     io: T,
@@ -37,7 +38,9 @@ pub struct Eager<T: AsFd, H = ()> {
 struct Unanswered<H> {
     /// How much of it has been read.
     seen: usize,
-    _held: H,
+    /// hyper has looked for its client's end.
+    has_waited: bool,
+    held: Option<H>,
 }
 
 impl<T: AsFd> Eager<T> {
@@ -53,15 +56,16 @@ impl<T: AsFd> Eager<T> {
 }
 
 impl<T: AsFd, H> Eager<T, H> {
-    /// The same for a TCP connection that `held`, where there is one, holds.
+    /// The same for a TCP connection that others may take over, and that `held`, where there is one, holds.
     pub fn held(io: T, held: Option<H>) -> Self {
         Self {
             io,
             has_read: false,
             has_written: false,
-            unanswered: held.map(|held| Unanswered {
+            unanswered: Some(Unanswered {
                 seen: 0,
-                _held: held,
+                has_waited: false,
+                held,
             }),
         }
     }
@@ -113,10 +117,42 @@ impl<T: AsFd, H> Eager<T, H> {
     }
 }
 
+impl<T: AsFd + Readable, H> Eager<T, H> {
+    /// Ready once there is more to read than the first request, which it then takes out of the kernel. While
+    /// that is being answered hyper looks for more: the client's end, or the rest of the request.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(unanswered) = &mut self.unanswered else {
+            return Poll::Ready(Ok(()));
+        };
+        let (io, seen) = (&self.io, unanswered.seen);
+        if !std::mem::replace(&mut unanswered.has_waited, true) {
+            // Mostly the answer follows in this very turn of the event loop. What the runtime has been told of
+            // by then, which another thread of it hears of at once, is looked at in the next turn.
+            if io.poll_readable(cx, || true)?.is_ready() {
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Pending;
+        }
+        unanswered.held = None;
+        ready!(io.poll_readable(cx, || has_more(io, seen)))?;
+        self.let_go();
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<T: AsFd, H> Drop for Eager<T, H> {
     fn drop(&mut self) {
         self.let_go();
     }
+}
+
+/// Whether more than `seen` bytes are unread, or the client has ended. What cannot be told is for the read to find.
+fn has_more(connection: &impl AsFd, seen: usize) -> bool {
+    let mut end = [PollFd::new(connection, PollFlags::RDHUP)];
+    let now = Timespec::default();
+    let has_ended = poll(&mut end, Some(&now)) != Ok(0);
+    let unread = || ioctl_fionread(connection).unwrap_or(u64::MAX);
+    has_ended || usize::try_from(unread()).is_ok_and(|unread| unread > seen)
 }
 
 /// `None` for what is to be tried again when tokio says so.
@@ -137,15 +173,10 @@ where
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !std::mem::replace(&mut self.has_read, true) {
-            if let Some(read) = self.first_read(buf) {
-                return Poll::Ready(read);
-            }
-        } else if self.unanswered.is_some() {
-            // hyper looks for a client's end while it answers. What epoll tells first is the request itself:
-            // it is a turn of the event loop later then, and the answer must wait for something.
-            ready!(self.io.poll_readable(cx))?;
-            self.let_go();
+        if std::mem::replace(&mut self.has_read, true) {
+            ready!(self.poll_more(cx))?;
+        } else if let Some(read) = self.first_read(buf) {
+            return Poll::Ready(read);
         }
         Pin::new(&mut self.io).poll_read(cx, buf)
     }

@@ -108,7 +108,48 @@ async fn a_held_request_stays_in_the_kernel_until_it_is_answered() {
 }
 
 #[tokio::test]
-async fn what_has_to_wait_is_held_no_longer_and_each_byte_comes_once() {
+async fn a_request_of_which_the_runtime_hears_at_once_stays_in_the_kernel_and_is_held() {
+    let (mut client, mut server, is_held) = held();
+    client.write_all(b"ask").unwrap();
+    // As when another thread of the runtime asks epoll just then.
+    server.io.readable().await.unwrap();
+    assert_eq!(read(&mut server), Poll::Ready(b"ask".to_vec()));
+    let mut polls = 0;
+    let looked = std::future::poll_fn(|cx| {
+        polls += 1;
+        let mut bytes = [0; 1];
+        let read = Pin::new(&mut server).poll_read(cx, &mut ReadBuf::new(&mut bytes));
+        assert!(read.is_pending());
+        if polls == 1 {
+            assert!(is_held());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    });
+    looked.await;
+    assert!(!is_held(), "the second turn");
+    assert_eq!(unread(&server.io), b"ask");
+}
+
+#[tokio::test]
+async fn what_has_to_wait_is_held_no_longer_and_stays_in_the_kernel_until_its_answer() {
+    let (mut client, mut server, is_held) = held();
+    client.write_all(b"ask").unwrap();
+    assert_eq!(read(&mut server), Poll::Ready(b"ask".to_vec()));
+    assert_eq!(read(&mut server), Poll::Pending, "hyper looks for its end");
+    server.io.readable().await.unwrap();
+    assert_eq!(read(&mut server), Poll::Pending, "and again");
+    assert!(!is_held());
+    assert_eq!(unread(&server.io), b"ask");
+    let mut cx = Context::from_waker(Waker::noop());
+    let written = Pin::new(&mut server).poll_write(&mut cx, b"answer");
+    assert!(matches!(written, Poll::Ready(Ok(6))), "{written:?}");
+    assert_eq!(unread(&server.io), b"");
+    assert_eq!(read(&mut server), Poll::Pending, "it does not come again");
+}
+
+#[tokio::test]
+async fn the_rest_of_a_request_comes_once() {
     let (mut client, mut server, is_held) = held();
     client.write_all(b"as").unwrap();
     assert_eq!(read(&mut server), Poll::Ready(b"as".to_vec()));
@@ -120,6 +161,24 @@ async fn what_has_to_wait_is_held_no_longer_and_each_byte_comes_once() {
         .unwrap();
     assert_eq!(&bytes, b"k");
     assert!(!is_held());
+}
+
+#[tokio::test]
+async fn who_hangs_up_on_a_request_that_waits_is_noticed() {
+    let (mut client, mut server, _) = held();
+    client.write_all(b"ask").unwrap();
+    assert_eq!(read(&mut server), Poll::Ready(b"ask".to_vec()));
+    assert_eq!(read(&mut server), Poll::Pending);
+    server.io.readable().await.unwrap();
+    assert_eq!(read(&mut server), Poll::Pending);
+    let waits = tokio::spawn(async move {
+        let mut bytes = [0; 1];
+        tokio::io::AsyncReadExt::read(&mut server, &mut bytes).await
+    });
+    tokio::task::yield_now().await;
+    drop(client);
+    let end = tokio::time::timeout(Duration::from_secs(20), waits).await;
+    assert_eq!(end.unwrap().unwrap().unwrap(), 0);
 }
 
 #[tokio::test]
