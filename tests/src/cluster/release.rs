@@ -1,10 +1,8 @@
 //! The chart, installed by Helm as the tutorial does.
 
-use std::time::Duration;
-
 use serde_json::json;
 
-use super::{Cluster, Workload, workload};
+use super::{Cluster, PHASE_DEADLINE, Workload, workload};
 use crate::chart::{NAMESPACE, RELEASE};
 use crate::injector::injected;
 use crate::wait;
@@ -19,9 +17,6 @@ const ENROLL_CPU: &str = "20m";
 const LOG: &str = r"info\,agent::csi=debug";
 /// How long a rollout may take, in the form that kubectl wants.
 const ROLLED_OUT: &str = "120s";
-/// How long the API server may take to call the webhook. After it was away for minutes the kubelet and the
-/// controllers come back to it as much as a minute late, each on what the one before has said.
-const CALLED: Duration = Duration::from_mins(3);
 
 impl Cluster {
     /// Installs the chart, where it is not installed yet, with the values of the tutorial, our image
@@ -99,7 +94,7 @@ impl Cluster {
             "metadata": { "namespace": namespace, "name": "probe" },
             "spec": spec,
         });
-        wait::until("the webhook is called", CALLED, || {
+        wait::until("the webhook is called", PHASE_DEADLINE, || {
             let answer = self.control_plane().create_dry(&probe);
             answer.is_ok_and(|answer| injected(&answer.body))
         })

@@ -12,7 +12,7 @@ use crate::wait;
 /// The workload's image: a shell, Python with boto3, the AWS CLI.
 pub(super) const IMAGE: &str = "local.test/workload:1";
 /// How long a Pod may take to get anywhere, on a machine that is busy with others: after an API server that was
-/// away for minutes the kubelet comes back to it a minute and a half late.
+/// away for minutes the kubelet comes back to it a minute and a half late, and the webhook is called after that.
 pub const PHASE_DEADLINE: Duration = Duration::from_mins(3);
 
 /// A Pod on the node.
