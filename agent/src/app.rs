@@ -323,7 +323,7 @@ impl App {
         background.spawn("the watch over enrolled Pods", async move {
             let gone = |pod: &_| {
                 ended.inc();
-                broker.cache().forget(pod);
+                broker.forget(pod);
             };
             reap::run(&registry, interval, gone, stop).await;
         });
@@ -364,12 +364,12 @@ fn admin(
     if let Some(standing) = standing {
         readiness = readiness.with("keeper", move || standing.is_synced());
     }
-    Admin::new(series, readiness, move || gauges.cache().observe())
+    Admin::new(series, readiness, move || gauges.observe())
         .context("failed to register the process metrics")
 }
 
 fn forget(broker: Arc<Broker<CoreWeave>>) -> Forget {
-    Box::new(move |pod| broker.cache().forget(pod))
+    Box::new(move |pod| broker.forget(pod))
 }
 
 /// Names the path of a socket that could not be published.

@@ -73,6 +73,19 @@ impl<E: Exchange> Broker<E> {
         self.served(workload).await.map(|_served| ())
     }
 
+    /// Forgets a Pod that has ended: its tokens, and with the last Pod of an identity its
+    /// credentials.
+    pub fn forget(&self, pod: &PodUid) {
+        self.verifier.forget(pod);
+        self.cache.forget(pod);
+    }
+
+    /// Sets the gauges that change by themselves.
+    pub fn observe(&self) {
+        self.verifier.observe();
+        self.cache.observe();
+    }
+
     async fn served(&self, workload: &Arc<Workload>) -> Result<Served, Error> {
         let served = self.cache.credentials(workload).await;
         if let (Err(Error::Forbidden(message)), Some(refused)) = (&served, &self.refused) {
@@ -123,7 +136,7 @@ impl<E: Exchange> Memory for Broker<E> {
     }
 
     fn forget(&self, pod: &PodUid) {
-        self.cache.forget(pod);
+        Self::forget(self, pod);
     }
 }
 

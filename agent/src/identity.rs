@@ -40,7 +40,7 @@ use self::unverified::Unverified;
 use crate::error::Error;
 use crate::metrics::{Metrics, TokenOutcome};
 use crate::tenants::Tenants;
-use crate::workload::Workload;
+use crate::workload::{PodUid, Workload};
 use shared::clock::Clock;
 
 /// How often remembered tokens that no longer hold are wiped.
@@ -236,6 +236,17 @@ impl Verifier {
             count: keys.map_or(0, |keys| keys.keys.len()),
             failure,
         }
+    }
+
+    /// Forgets the tokens of a Pod that has ended. One that is shown again is checked anew.
+    pub fn forget(&self, pod: &PodUid) {
+        self.memo.forget(pod);
+    }
+
+    /// Sets the gauge of remembered tokens.
+    pub fn observe(&self) {
+        let count = i64::try_from(self.memo.len()).unwrap_or(i64::MAX);
+        self.metrics.remembered_tokens.set(count);
     }
 
     /// Loads the issuer's keys, keeps them fresh, and forgets expired tokens, until `shutdown`.

@@ -57,6 +57,8 @@ pub struct Metrics {
     pub renewals: Counters<RenewalOutcome>,
     /// Service account tokens that were checked; remembered results count too.
     pub tokens_verified: Counters<TokenOutcome>,
+    /// Verified tokens that are in memory, to be checked no more.
+    pub remembered_tokens: IntGauge,
     /// Loads of the issuer's key set.
     pub jwks_refreshes: Counters<JwksOutcome>,
     /// Times that the node's wall clock was set.
@@ -143,6 +145,10 @@ impl Metrics {
             tokens_verified: make.counters(
                 "tokens_verified_total",
                 "Service account tokens that were checked.",
+            )?,
+            remembered_tokens: make.gauge(
+                "remembered_tokens",
+                "Verified service account tokens in memory.",
             )?,
             jwks_refreshes: make
                 .counters("jwks_refreshes_total", "Loads of the issuer's key set.")?,

@@ -114,6 +114,12 @@ impl Token {
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
+
+    /// How many clones keep the text in memory.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
 }
 
 impl fmt::Debug for Token {

@@ -21,6 +21,7 @@ const WAVE: usize = 20;
 const WAVES: usize = 25;
 const IDENTITIES: &str = "caios_agent_cached_identities";
 const KEPT: &str = "caios_agent_kept_identities";
+const TOKENS: &str = "caios_agent_remembered_tokens";
 
 /// How many Pods of a Job run at once.
 const RUNS: u64 = 5;
@@ -79,7 +80,8 @@ pub(crate) fn pods_that_come_and_go_leave_nothing_on_their_node(
     let waves = if is_full { WAVES } else { WAVES / 5 };
     let namespace = cluster.workload_namespace("churn")?;
     cluster.until_injected(&namespace, "trainer")?;
-    let identities = cluster.agent_metric(IDENTITIES)?;
+    let [identities, tokens] = [IDENTITIES, TOKENS].map(|series| cluster.agent_metric(series));
+    let (identities, tokens) = (identities?, tokens?);
     // What the first Pods leave, buffers and a connection to CoreWeave, is no Pod's.
     let mut mounted = wave(cluster, &namespace, 0)?;
     until_one_listener_each(cluster)?;
@@ -107,14 +109,19 @@ pub(crate) fn pods_that_come_and_go_leave_nothing_on_their_node(
     waited.with_context(|| format!("before: {before:?}; now: {now:?}"))?;
     csi::left_nothing(&mounted)?;
     csi::print_times(cluster, &mounted)?;
-    // The keys of an identity go with its last Pod, here and in what the next agent would get.
-    for series in [IDENTITIES, KEPT] {
+    // The keys of an identity go with its last Pod, here and in what the next agent would get, and
+    // the tokens of a Pod with it.
+    for (series, before) in [
+        (IDENTITIES, identities),
+        (KEPT, identities),
+        (TOKENS, tokens),
+    ] {
         let mut held = f64::NAN;
-        let waited = wait::until("the keys are gone", REAPED, || {
+        let waited = wait::until("keys and tokens are gone", REAPED, || {
             held = cluster.agent_metric(series).unwrap_or(f64::NAN);
-            held <= identities
+            held <= before
         });
-        waited.with_context(|| format!("{series}: {identities} before, {held} now"))?;
+        waited.with_context(|| format!("{series}: {before} before, {held} now"))?;
     }
     Ok(())
 }

@@ -236,8 +236,9 @@ fn the_listener_of_a_pod_that_has_ended_ends_as_soon_as_its_interfaces_are_gone(
         let listens = pod.credentials();
         assert!(listens.is_err(), "{listens:?}");
     }
-    // With its last Pod the identity has left memory.
+    // With its last Pod the identity has left memory, and with each Pod its tokens.
     assert_eq!(agent.count("caios_agent_cached_identities"), 0);
+    assert_eq!(agent.count("caios_agent_remembered_tokens"), 0);
     assert_eq!(watched.events(), []);
 }
 

@@ -63,6 +63,6 @@ impl<E: Exchange> Host for Mounted<E> {
             self.metrics.watch.ended.of(ListenerEnd::Unpublished).inc();
             tracing::info!(pod_uid = %pod, "a Pod's volume is gone; its listeners end");
         }
-        self.broker.cache().forget(pod);
+        self.broker.forget(pod);
     }
 }

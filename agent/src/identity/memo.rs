@@ -1,91 +1,107 @@
 //! A short memory of verified tokens, which spares repeated signature checks.
 
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
 
-use equivalent::Equivalent;
 use jiff::Timestamp;
 use moka::sync::Cache;
 
 use super::claims::Proof;
-use crate::workload::Token;
+use crate::workload::PodUid;
 
 /// How much of a token's end is hashed. It ends with its signature, which differs wherever anything
 /// else does; an ECDSA signature has 86 characters, one of RSA at least 342.
 const HASHED_BYTES: usize = 64;
 
-/// A token that somebody shows.
-struct Shown<'a>(&'a [u8]);
+/// Where a proof is kept: a hash of its token's end. Not the token itself: moka drops a value that
+/// is taken out and keeps its key until the table is made anew, which on a node whose Pods come and
+/// go is some 1,600 ended tokens.
+type Place = u64;
 
-/// A token that was verified.
-struct Remembered(Token);
+/// A hash is its own hash.
+#[derive(Default)]
+struct AsItIs(u64);
 
-impl PartialEq for Remembered {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.expose() == other.0.expose()
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, place: u64) {
+        self.0 = place;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
-impl Eq for Remembered {}
-
-impl Hash for Shown<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let end = self.0.len().saturating_sub(HASHED_BYTES);
-        self.0.get(end..).hash(state);
-    }
+/// What is remembered. Bounded; the oldest and least used go first.
+///
+/// Of two tokens with one place, which nobody can make as the hash is keyed, the later is remembered.
+pub(super) struct Memo {
+    hashing: RandomState,
+    proofs: Cache<Place, Arc<Proof>, BuildHasherDefault<AsItIs>>,
 }
-
-impl Hash for Remembered {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Shown(self.0.expose().as_bytes()).hash(state);
-    }
-}
-
-// The time that this takes tells how much is equal, but only to somebody who shows the end of a
-// verified token's signature already.
-impl Equivalent<Remembered> for Shown<'_> {
-    fn equivalent(&self, remembered: &Remembered) -> bool {
-        self.0 == remembered.0.expose().as_bytes()
-    }
-}
-
-/// What is remembered, by the token itself: those that were verified are in memory all the same, and
-/// no digest costs less than a look at their ends. Bounded; the oldest and least used go first.
-pub(super) struct Memo(Cache<Remembered, Arc<Proof>>);
 
 impl Memo {
     /// Remembers up to `capacity` tokens.
     pub(super) fn new(capacity: u64) -> Self {
-        Self(Cache::new(capacity))
+        Self {
+            hashing: RandomState::new(),
+            proofs: Cache::builder()
+                .max_capacity(capacity)
+                .build_with_hasher(BuildHasherDefault::default()),
+        }
+    }
+
+    fn place(&self, token: &[u8]) -> Place {
+        let end = token.len().saturating_sub(HASHED_BYTES);
+        self.hashing.hash_one(token.get(end..))
     }
 
     /// The proof, if it holds at `now` and was checked with the key set of this `generation`.
     pub(super) fn get(&self, token: &[u8], now: Timestamp, generation: u64) -> Option<Arc<Proof>> {
-        let proof = self.0.get(&Shown(token))?;
-        (proof.generation == generation && proof.is_valid_at(now)).then_some(proof)
+        let proof = self.proofs.get(&self.place(token))?;
+        // The time that the comparison takes tells how much is equal, but only to somebody who shows
+        // the end of a verified token's signature already.
+        let is_same = proof.workload.token.expose().as_bytes() == token;
+        (is_same && proof.generation == generation && proof.is_valid_at(now)).then_some(proof)
     }
 
     /// Remembers a proof by its token.
     pub(super) fn insert(&self, proof: Arc<Proof>) {
-        let token = Remembered(proof.workload.token.clone());
-        self.0.insert(token, proof);
+        let place = self.place(proof.workload.token.expose().as_bytes());
+        self.proofs.insert(place, proof);
     }
 
     /// Forgets what no longer holds. The cache itself would keep such a token, a secret, until
     /// its place is needed.
     pub(super) fn sweep(&self, now: Timestamp, generation: u64) {
-        for (token, proof) in &self.0 {
-            if proof.generation != generation || proof.workload.token_expires_at <= now {
-                self.0.invalidate(&*token);
+        self.retain(|proof| {
+            proof.generation == generation && now < proof.workload.token_expires_at
+        });
+    }
+
+    /// Forgets the tokens of a Pod that has ended.
+    pub(super) fn forget(&self, pod: &PodUid) {
+        self.retain(|proof| proof.workload.pod.uid != *pod);
+    }
+
+    fn retain(&self, keep: impl Fn(&Proof) -> bool) {
+        for (place, proof) in &self.proofs {
+            if !keep(&proof) {
+                self.proofs.invalidate(&*place);
             }
         }
-        self.0.run_pending_tasks();
+        self.proofs.run_pending_tasks();
     }
 
     /// How many tokens are remembered.
-    #[cfg(test)]
     pub(super) fn len(&self) -> u64 {
-        self.0.run_pending_tasks();
-        self.0.entry_count()
+        self.proofs.run_pending_tasks();
+        self.proofs.entry_count()
     }
 }

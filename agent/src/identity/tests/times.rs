@@ -86,6 +86,35 @@ async fn a_remembered_token_is_refused_from_the_second_it_expires_and_then_forgo
 }
 
 #[tokio::test(start_paused = true)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "other threads are waited for, whose time is the real one"
+)]
+async fn the_tokens_of_a_pod_that_has_ended_leave_memory_and_no_other_pods_do() {
+    let signer = Signer::ec("e");
+    let node = Node::with_keys(&[&signer], settings());
+    let of = |uid: &str| signer.sign(&claims_with("/kubernetes.io/pod/uid", json!(uid)));
+    let (ended, lives) = (of("ended"), of("lives"));
+    let token = node.verify(&ended).await.unwrap().token.clone();
+    node.verify(&lives).await.unwrap();
+    node.verifier.forget(&PodUid::new("ended"));
+    node.verifier.observe();
+    assert_eq!(node.metrics.remembered_tokens.get(), 1);
+    node.verify(&lives).await.unwrap();
+    assert_eq!(node.tokens(TokenOutcome::Remembered), 1);
+    // moka frees what is removed when no thread can still be reading it.
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while token.holders() > 1 {
+        assert!(std::time::Instant::now() < deadline, "it is still held");
+        node.verifier.observe();
+        std::thread::yield_now();
+    }
+    // A request that was on its way when its Pod ended.
+    node.verify(&ended).await.unwrap();
+    assert_eq!(node.tokens(TokenOutcome::Verified), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_memory_of_tokens_is_bounded() {
     let signer = Signer::ec("e");
     let node = Node::with_keys(
