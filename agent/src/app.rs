@@ -1,5 +1,6 @@
 //! Builds each part once, binds, runs until shutdown, drains.
 
+mod background;
 mod doors;
 mod mounted;
 mod pods;
@@ -30,15 +31,15 @@ use crate::enrolment::{Intake, Registry};
 use crate::exchange::coreweave::CoreWeave;
 use crate::identity::Verifier;
 use crate::link::{Link, Standing};
-use crate::metrics::{Delivery, ListenerEnd, Metrics};
+use crate::metrics::{Delivery, Metrics};
 use crate::published::PublishedSocket;
 use crate::route::Route;
 use crate::status::{Ledger, Reporter, Sources, StatusSocket};
+use crate::supervise;
 use crate::unanswered::Unanswered;
 use crate::volumes::Volumes;
 use crate::watch::{Unserved, Watch};
 use crate::workload::PodUid;
-use crate::{jumps, reap, supervise, trim};
 use shared::admin::{Admin, Readiness};
 use shared::clock::Clock;
 use shared::parts::Parts;
@@ -299,41 +300,6 @@ impl App {
             }
         }
         Ok(())
-    }
-
-    /// What goes on by itself until `draining`.
-    fn background(&self, draining: &CancellationToken) -> Parts {
-        let mut background = Parts::default();
-        let (broker, stop) = (Arc::clone(&self.broker), draining.clone());
-        background.spawn("the refresh of the issuer's keys", async move {
-            broker.verifier().keep_keys(stop).await;
-        });
-        let (broker, stop) = (Arc::clone(&self.broker), draining.clone());
-        background.spawn("the renewal of credentials", async move {
-            broker.cache().keep(stop).await;
-        });
-        let (broker, stop) = (Arc::clone(&self.broker), draining.clone());
-        let (registry, interval) = (Arc::clone(&self.registry), self.config.poll_interval);
-        let ended = self
-            .metrics
-            .watch
-            .ended
-            .of(ListenerEnd::InterfacesGone)
-            .clone();
-        background.spawn("the watch over enrolled Pods", async move {
-            let gone = |pod: &_| {
-                ended.inc();
-                broker.forget(pod);
-            };
-            reap::run(&registry, interval, gone, stop).await;
-        });
-        let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
-        background.spawn(
-            "the watch over the node's clock",
-            jumps::watch(clock, metrics, draining.clone()),
-        );
-        background.spawn("the return of memory", trim::run(draining.clone()));
-        background
     }
 }
 
