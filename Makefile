@@ -23,7 +23,7 @@ images: ## an image of all binaries, as an archive under target/image; tests/ima
 	@tests/tools/fetch.sh base buildah
 	@tests/images.sh
 
-survive: ## crashes, upgrades and outages on a whole node under load, each as often as its row says, and 500 Pods that come and go; up to an hour. ROWS=killed: rows with that name alone
+survive: ## crashes, upgrades and outages on a whole node under load, each as often as its row says, and 500 Pods that come and go; an hour. ROWS=killed: rows with that name alone
 	@tests/tools/fetch.sh
 	@NODE_SURVIVE=full IMAGE_PROFILE=release cargo test --workspace --test node --locked -- survival \
 		$(if $(ROWS),,pods_that_come_and_go)
