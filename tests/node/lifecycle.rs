@@ -80,8 +80,8 @@ pub(crate) fn pods_that_come_and_go_leave_nothing_on_their_node(
     let waves = if is_full { WAVES } else { WAVES / 5 };
     let namespace = cluster.workload_namespace("churn")?;
     cluster.until_injected(&namespace, "trainer")?;
-    let [identities, tokens] = [IDENTITIES, TOKENS].map(|series| cluster.agent_metric(series));
-    let (identities, tokens) = (identities?, tokens?);
+    let identities = cluster.agent_metric(IDENTITIES)?;
+    let tokens = cluster.agent_metric(TOKENS)?;
     // What the first Pods leave, buffers and a connection to CoreWeave, is no Pod's.
     let mut mounted = wave(cluster, &namespace, 0)?;
     until_one_listener_each(cluster)?;
