@@ -23,6 +23,7 @@ mod processes;
 mod reboot;
 mod release;
 mod runtime;
+mod spec;
 mod traces;
 mod workload;
 
@@ -32,7 +33,8 @@ pub use load::{Counts, Demand, Load};
 pub use memory::{Memory, Taker};
 pub use moments::{Moment, Moments};
 pub use processes::Process;
-pub use workload::{PHASE_DEADLINE, Workload, container, pod_spec, restricted};
+pub use spec::{container, pod_spec, restricted};
+pub use workload::{PHASE_DEADLINE, Workload};
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

@@ -1,6 +1,8 @@
 //! What is read of a Pod, and what is kept of it. The rest of a Pod, its environment among it, is
 //! skipped where it arrives.
 
+mod shown;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -8,11 +10,11 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use shared::contract::{
     AGENT_VOLUME, DEFAULT_PORT, ENROLL_CONTAINER, RELAY_CONTAINER, TOKEN_VOLUME,
 };
 
+use self::shown::{InitContainer, Metadata, Shown, Spec, Status};
 use crate::workload::{Pod, PodUid};
 
 /// A Pod as the API server shows it, without what nobody here asks about.
@@ -75,95 +77,6 @@ pub(super) enum Wish {
     Declines,
     /// Nothing: its `ServiceAccount` decides.
     Silent,
-}
-
-#[derive(Deserialize)]
-struct Shown {
-    metadata: Metadata,
-    #[serde(default)]
-    spec: Spec,
-    #[serde(default)]
-    status: Status,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    namespace: String,
-    #[serde(default)]
-    uid: String,
-    resource_version: Option<String>,
-    deletion_timestamp: Option<IgnoredAny>,
-    annotations: Option<Annotations>,
-    labels: Option<Labels>,
-}
-
-#[derive(Deserialize)]
-struct Annotations {
-    #[serde(rename = "caios.coreweave.com/inject")]
-    inject: Option<String>,
-    #[serde(rename = "kubernetes.io/config.mirror")]
-    mirror: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Labels {
-    #[serde(rename = "caios.coreweave.com/inject")]
-    inject: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Spec {
-    #[serde(default)]
-    node_name: String,
-    service_account_name: Option<String>,
-    #[serde(default)]
-    host_network: bool,
-    #[serde(default)]
-    init_containers: Vec<InitContainer>,
-    #[serde(default)]
-    volumes: Vec<Named>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    #[serde(default)]
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct InitContainer {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    args: Vec<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct Status {
-    phase: Option<String>,
-    #[serde(default)]
-    conditions: Vec<Condition>,
-    #[serde(default, rename = "podIPs")]
-    addresses: Vec<Address>,
-}
-
-#[derive(Deserialize)]
-struct Condition {
-    #[serde(default, rename = "type")]
-    kind: String,
-    #[serde(default)]
-    status: String,
-}
-
-#[derive(Deserialize)]
-struct Address {
-    #[serde(default)]
-    ip: String,
 }
 
 impl From<Shown> for Object {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Cluster, PHASE_DEADLINE, Workload, workload};
+use super::{Cluster, PHASE_DEADLINE, Workload, spec};
 use crate::wait;
 
 /// Each has a container of its name in the Pods that have such a client.
@@ -188,7 +188,7 @@ impl Cluster {
 
 /// A client's container. It starts anew where it ends.
 fn client(kind: Kind, interval: Duration) -> Value {
-    let mut client = workload::container(kind.name(), kind.command());
+    let mut client = spec::container(kind.name(), kind.command());
     let more = json!({
         "env": [
             { "name": "LOAD_INTERVAL_MS", "value": interval.as_millis().to_string() },

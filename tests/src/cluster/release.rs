@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Cluster, PHASE_DEADLINE, Workload, workload};
+use super::{Cluster, PHASE_DEADLINE, Workload, spec};
 use crate::chart::{NAMESPACE, RELEASE};
 use crate::injector::injected;
 use crate::wait;
@@ -81,10 +81,7 @@ impl Cluster {
     /// # Errors
     /// When it does not in time.
     pub fn until_injected(&self, namespace: &str, service_account: &str) -> anyhow::Result<()> {
-        let mut spec = workload::restricted(&workload::pod_spec(&[workload::container(
-            "main",
-            &["true"],
-        )]));
+        let mut spec = spec::restricted(&spec::pod_spec(&[spec::container("main", &["true"])]));
         if let Some(name) = spec.get_mut("serviceAccountName") {
             *name = service_account.into();
         }

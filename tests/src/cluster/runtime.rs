@@ -19,7 +19,7 @@ const START: Duration = Duration::from_mins(1);
 /// What the Pods' sandboxes run.
 const PAUSE: &str = "local.test/pause:1";
 /// Names that the workload's image has besides its own: the tutorial's.
-const WORKLOAD: (&str, &str) = (super::workload::IMAGE, "docker.io/amazon/aws-cli:latest");
+const WORKLOAD: (&str, &str) = (super::spec::IMAGE, "docker.io/amazon/aws-cli:latest");
 
 /// Starts containerd, and waits until it answers.
 pub(super) fn start(network: &Namespace, place: &Place) -> anyhow::Result<Server> {

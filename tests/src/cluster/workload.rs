@@ -7,12 +7,12 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::Cluster;
+use super::spec::{container, pod_spec};
 use crate::wait;
 
-/// The workload's image: a shell, Python with boto3, the AWS CLI.
-pub(super) const IMAGE: &str = "local.test/workload:1";
-/// How long a Pod may take to get anywhere, on a machine that is busy with others: after an API server that was
-/// away for minutes the kubelet comes back to it a minute and a half late, and the webhook is called after that.
+/// How long a Pod may take to get anywhere, on a machine that is busy with others: after an API
+/// server that was away for minutes the kubelet comes back to it a minute and a half late, and the
+/// webhook is called after that.
 pub const PHASE_DEADLINE: Duration = Duration::from_mins(3);
 
 /// A Pod on the node.
@@ -142,44 +142,6 @@ impl Cluster {
             .map(|name| self.existing_pod(namespace, name))
             .collect()
     }
-}
-
-/// A container of the workload's image.
-pub fn container(name: &str, command: &[&str]) -> Value {
-    json!({ "name": name, "image": IMAGE, "imagePullPolicy": "Never", "command": command })
-}
-
-/// The spec of a Pod of `trainer`, which ends at once when it is told to.
-pub fn pod_spec(containers: &[Value]) -> Value {
-    json!({
-        "serviceAccountName": "trainer",
-        "terminationGracePeriodSeconds": 1,
-        "containers": containers,
-    })
-}
-
-/// The same spec as the Pod Security level `restricted` wants it: a user without any right.
-pub fn restricted(spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    let confined =
-        json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
-    let containers = spec
-        .pointer_mut("/containers")
-        .and_then(Value::as_array_mut);
-    for container in containers.into_iter().flatten() {
-        if let Some(container) = container.as_object_mut() {
-            container.insert("securityContext".to_owned(), confined.clone());
-        }
-    }
-    let user = json!({
-        "runAsNonRoot": true,
-        "runAsUser": 1000,
-        "seccompProfile": { "type": "RuntimeDefault" },
-    });
-    if let Some(spec) = spec.as_object_mut() {
-        spec.insert("securityContext".to_owned(), user);
-    }
-    spec
 }
 
 impl Workload<'_> {
